@@ -1,0 +1,213 @@
+package admin
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// get is one request to h as it would arrive for localhost, unless change makes it another.
+func get(h http.Handler, path string, change func(*http.Request)) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(http.MethodGet, path, nil)
+	r.Host = "localhost:9090"
+	if change != nil {
+		change(r)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+func testOptions() Options {
+	reg := NewRegistry()
+	RegisterBuildInfo(reg, "v1.2.3", "abcdef")
+	return Options{Gatherer: reg, Logger: slog.New(slog.DiscardHandler)}
+}
+
+func TestRoutes(t *testing.T) {
+	notReady := testOptions()
+	notReady.Ready = func() error { return errors.New("no upstream connection: 10.0.0.1:9009 refuses the key") }
+
+	tests := []struct {
+		name, method, path string
+		opts               Options
+		status             int
+		body               string // what the body contains
+	}{
+		{"livez", "GET", "/livez", testOptions(), 200, "ok"},
+		{"livez does not depend on readiness", "GET", "/livez", notReady, 200, "ok"},
+		{"readyz", "GET", "/readyz", testOptions(), 200, "ready"},
+		{"readyz with a reason", "GET", "/readyz", notReady, 503, "no upstream connection: 10.0.0.1:9009 refuses the key"},
+		{"metrics: build info", "GET", "/metrics", testOptions(), 200, `questdb_ilp_proxy_build_info{commit="abcdef",goversion="go`},
+		{"metrics: Go runtime", "GET", "/metrics", testOptions(), 200, "go_goroutines"},
+		{"metrics: process", "GET", "/metrics", testOptions(), 200, "process_open_fds"},
+		{"index", "GET", "/", testOptions(), 200, "/readyz"},
+		{"unknown", "GET", "/livez/x", testOptions(), 404, ""},
+		{"HEAD", "HEAD", "/readyz", notReady, 503, ""},
+		{"POST livez", "POST", "/livez", testOptions(), 405, ""},
+		{"POST index", "POST", "/", testOptions(), 405, ""},
+		{"PUT metrics", "PUT", "/metrics", testOptions(), 405, ""},
+		{"DELETE readyz", "DELETE", "/readyz", testOptions(), 405, ""},
+		{"OPTIONS", "OPTIONS", "/readyz", testOptions(), 405, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := get(newHandler(tt.opts, true), tt.path, func(r *http.Request) { r.Method = tt.method })
+			if w.Code != tt.status {
+				t.Errorf("status %d, want %d", w.Code, tt.status)
+			}
+			if !strings.Contains(w.Body.String(), tt.body) {
+				t.Errorf("body %q does not contain %q", w.Body, tt.body)
+			}
+			if allow := w.Header().Get("Allow"); tt.status == 405 && allow != "GET, HEAD" {
+				t.Errorf("Allow is %q, want GET, HEAD", allow)
+			}
+			for name, want := range map[string]string{"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"} {
+				if got := w.Header().Get(name); got != want {
+					t.Errorf("%s is %q, want %q", name, got, want)
+				}
+			}
+			if ct := w.Header().Get("Content-Type"); !strings.HasPrefix(ct, "text/plain;") {
+				t.Errorf("Content-Type is %q, want text/plain", ct)
+			}
+		})
+	}
+}
+
+func TestReadinessFlips(t *testing.T) {
+	var reason error
+	opts := testOptions()
+	opts.Ready = func() error { return reason }
+	h := newHandler(opts, true)
+	for _, reason = range []error{errors.New("starting"), nil, errors.New("shutting down"), nil} {
+		want, text := 200, "ready\n"
+		if reason != nil {
+			want, text = 503, reason.Error()+"\n"
+		}
+		if w := get(h, "/readyz", nil); w.Code != want || w.Body.String() != text {
+			t.Errorf("with %v: %d %q, want %d %q", reason, w.Code, w.Body, want, text)
+		}
+	}
+}
+
+func TestHost(t *testing.T) {
+	tests := []struct {
+		host string
+		ok   bool
+	}{
+		{"localhost", true},
+		{"localhost:9090", true},
+		{"LocalHost:1", true},
+		{"127.0.0.1", true},
+		{"127.0.0.1:9090", true},
+		{"127.1.2.3:9090", true},
+		{"[::1]", true},
+		{"[::1]:9090", true},
+		{"[::ffff:127.0.0.1]:9090", true},
+		{"", false},
+		{":9090", false},
+		{"evil.example", false},
+		{"evil.example:9090", false},
+		{"localhost.evil.example", false},
+		{"127.0.0.1.evil.example:9090", false},
+		{"evil.example:localhost", false},
+		{"0.0.0.0:9090", false},
+		{"[::]:9090", false},
+		{"192.168.1.1", false},
+		{"2130706433", false}, // 127.0.0.1 as browsers may write it; they send it normalized
+		{"[::1", false},
+		{"[evil.example]", false},
+	}
+	loopback, open := newHandler(testOptions(), true), newHandler(testOptions(), false)
+	for _, tt := range tests {
+		t.Run(tt.host, func(t *testing.T) {
+			for _, path := range []string{"/", "/livez", "/readyz", "/metrics", "/none"} {
+				setHost := func(r *http.Request) { r.Host = tt.host }
+				w := get(loopback, path, setHost)
+				if refused := w.Code == http.StatusMisdirectedRequest; refused == tt.ok {
+					t.Errorf("%s on loopback: status %d, answered should be %v", path, w.Code, tt.ok)
+				}
+				if !tt.ok && !strings.Contains(w.Body.String(), "localhost") {
+					t.Errorf("%s: the refusal %q does not say what would be answered", path, w.Body)
+				}
+				if w := get(open, path, setHost); w.Code == http.StatusMisdirectedRequest {
+					t.Errorf("%s off loopback was refused: any name may be this machine's", path)
+				}
+			}
+		})
+	}
+}
+
+func TestPanicIsA500(t *testing.T) {
+	var log bytes.Buffer
+	opts := testOptions()
+	opts.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	opts.Ready = func() error { panic("broken here") }
+	h := newHandler(opts, true)
+	w := get(h, "/readyz", nil)
+	if w.Code != 500 || strings.Contains(w.Body.String(), "broken here") {
+		t.Errorf("%d %q, want 500 without the panic's text", w.Code, w.Body)
+	}
+	for _, want := range []string{"level=ERROR", "broken here", `pattern="GET /readyz"`, "handler_test.go"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("log does not contain %q: %s", want, log.String())
+		}
+	}
+	if w := get(h, "/livez", nil); w.Code != 200 {
+		t.Errorf("after the panic /livez is %d, want 200", w.Code)
+	}
+}
+
+func TestPanicAfterTheAnswerBeganBreaksItOff(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		handler http.HandlerFunc
+		logged  bool
+	}{
+		{"half an answer", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("half")); panic("oops") }, true},
+		{"asked for", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var log bytes.Buffer
+			h := recoverPanics(slog.New(slog.NewTextHandler(&log, nil)), tt.handler)
+			defer func() {
+				if v := recover(); v != http.ErrAbortHandler {
+					t.Errorf("panicked with %v, want http.ErrAbortHandler", v)
+				}
+				if logged := log.Len() > 0; logged != tt.logged {
+					t.Errorf("log is %q", log.String())
+				}
+			}()
+			get(h, "/", nil)
+		})
+	}
+}
+
+// A collector in trouble costs its own metrics only, and is reported.
+func TestBrokenCollector(t *testing.T) {
+	var log bytes.Buffer
+	reg := NewRegistry()
+	RegisterBuildInfo(reg, "v1", "c")
+	reg.MustRegister(brokenCollector{})
+	h := newHandler(Options{Gatherer: reg, Logger: slog.New(slog.NewTextHandler(&log, nil))}, true)
+	w := get(h, "/metrics", nil)
+	if w.Code != 200 || !strings.Contains(w.Body.String(), "questdb_ilp_proxy_build_info{") {
+		t.Errorf("%d, without the metrics that are well", w.Code)
+	}
+	if !strings.Contains(log.String(), "can't collect") {
+		t.Errorf("log does not tell why: %q", log.String())
+	}
+}
+
+type brokenCollector struct{}
+
+func (brokenCollector) Describe(chan<- *prometheus.Desc) {}
+func (brokenCollector) Collect(ch chan<- prometheus.Metric) {
+	ch <- prometheus.NewInvalidMetric(prometheus.NewDesc("broken", "Broken.", nil, nil), errors.New("can't collect"))
+}
