@@ -1,0 +1,247 @@
+package upstream
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/jackc/puddle/v2"
+)
+
+// Conn is an authenticated connection to QuestDB that survived its probation.
+//
+// One goroutine may write (Write, TryWrite, CloseWrite) while others use the
+// remaining methods.
+type Conn struct {
+	id   uint64
+	addr string
+	nc   net.Conn
+	pool *Pool
+	log  *slog.Logger
+
+	challenge   time.Duration // how long the server took to send its challenge
+	established time.Time     // when it had survived its probation; set before it is handed out
+	renewAt     time.Time     // when an idle one is replaced
+
+	raw     syscall.RawConn // nil unless nc is a plain TCP connection
+	try     tryWrite
+	written atomic.Bool // something was written to it after the handshake
+	sock    sockState   // only for the pool's upkeep goroutine
+
+	// closeWrite is held while the half-close is made and judged, so that the
+	// reader never reports an end while that is unsettled.
+	closeWrite struct {
+		sync.Mutex
+		done  bool // we half-closed
+		first bool // and the kernel says that it did so before the server's FIN came
+	}
+
+	closeOnce sync.Once
+	discarded atomic.Bool
+	done      chan struct{}
+	end       End // written before done is closed
+
+	// Guarded by pool.mu.
+	res   *puddle.Resource[*Conn] // set while acquired
+	state connState
+}
+
+type connState uint8
+
+const (
+	statePending  connState = iota // on probation
+	stateIdle                      // ready, in the pool
+	stateAcquired                  // handed out
+	stateGone                      // given back or removed
+)
+
+// End is how a connection ended.
+type End struct {
+	// Err is nil if the server closed its side (FIN), net.ErrClosed (wrapped) if
+	// we closed the connection ourselves, else what broke it (a reset, say).
+	Err error
+	// At is when that was noticed.
+	At time.Time
+	// AfterHalfClose is true if our half-close was made, as far as the kernel
+	// can tell, before the server's FIN or reset arrived. It is false in doubt.
+	AfterHalfClose bool
+	// Unacked is how many bytes of ours, our FIN counting as one, the server's
+	// kernel had not acknowledged when the end was noticed; -1 if unknown.
+	Unacked int
+}
+
+// Clean reports whether the server read everything and then closed: its FIN came,
+// after our half-close, and nothing of ours was unacknowledged. It does not mean
+// that anything was committed or accepted.
+func (e End) Clean() bool { return e.Err == nil && e.AfterHalfClose && e.Unacked == 0 }
+
+func newConn(p *Pool, id uint64, addr string, nc net.Conn, challenge time.Duration) *Conn {
+	c := &Conn{
+		id: id, addr: addr, nc: nc, pool: p, challenge: challenge,
+		log:  p.log.With("addr", addr, "conn", id),
+		done: make(chan struct{}),
+	}
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		if raw, err := tcp.SyscallConn(); err == nil {
+			c.raw = raw
+			c.try.init()
+		}
+	}
+	return c
+}
+
+// ID tells connections of one pool apart, in logs for instance.
+func (c *Conn) ID() uint64 { return c.id }
+
+// Addr is the IP address and port that the connection goes to. A host name that
+// resolves to several addresses is several servers.
+func (c *Conn) Addr() string { return c.addr }
+
+// Established is when the connection had survived its probation.
+func (c *Conn) Established() time.Time { return c.established }
+
+// Done is closed when the connection has ended: the server's FIN, a reset or
+// another error, or our own Discard.
+func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// End tells how the connection ended. It is valid once Done is closed.
+func (c *Conn) End() End { return c.end }
+
+// Write writes all of p, and blocks for as long as the server takes nothing.
+func (c *Conn) Write(p []byte) (int, error) {
+	c.markWritten()
+	return c.nc.Write(p)
+}
+
+// TryWrite makes one attempt to write p without waiting, and returns how much
+// went into the socket's buffer: 0 and no error when that is full. Anything but
+// plain TCP (TLS) has no such attempt: then it always returns 0 and no error, and
+// the caller uses Write. It does not allocate unless it fails.
+func (c *Conn) TryWrite(p []byte) (int, error) {
+	if c.raw == nil || len(p) == 0 {
+		return 0, nil
+	}
+	c.markWritten()
+	n, err := c.try.write(c.raw, p)
+	if err != nil {
+		return n, fmt.Errorf("write to QuestDB at %s: %w", c.addr, err)
+	}
+	return n, nil
+}
+
+func (c *Conn) markWritten() {
+	if !c.written.Load() {
+		c.written.Store(true)
+	}
+}
+
+// CloseWrite half-closes: the server reads everything up to here and then closes
+// its side, which Done reports. A second call does nothing.
+func (c *Conn) CloseWrite() error {
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.New("half-close: not possible on this kind of connection")
+	}
+	c.closeWrite.Lock()
+	defer c.closeWrite.Unlock()
+	if c.closeWrite.done {
+		return nil
+	}
+	if err := half.CloseWrite(); err != nil {
+		return fmt.Errorf("half-close the connection to QuestDB at %s: %w", c.addr, err)
+	}
+	c.closeWrite.done = true
+	c.closeWrite.first = c.finIsFirst()
+	return nil
+}
+
+// Unacked is how many bytes that were written the server's kernel has not
+// acknowledged (SIOCOUTQ on Linux). A half-close counts as one byte.
+func (c *Conn) Unacked() (int, error) {
+	if c.raw == nil {
+		return 0, errors.ErrUnsupported
+	}
+	return unacked(c.raw)
+}
+
+// Discard closes the connection and gives its place in the pool back. It must be
+// called once for each acquired connection; more calls do nothing.
+//
+// The kernel still tries to deliver what was written. But should the server have
+// more to say after that, it gets a reset and drops what it had not read yet: for
+// an end that counts, CloseWrite, wait for Done with a deadline, then Discard.
+func (c *Conn) Discard() {
+	if c.discarded.CompareAndSwap(false, true) {
+		c.close()
+		c.pool.giveBack(c)
+	}
+}
+
+// close closes the socket and waits until the reader has noticed.
+func (c *Conn) close() {
+	c.closeOnce.Do(func() {
+		// Whatever Close has to say, the connection is gone.
+		_ = c.nc.Close()
+	})
+	<-c.done
+}
+
+// read waits for the connection's end, for its whole life. The server never says
+// anything after the handshake, so whatever it says is only counted.
+func (c *Conn) read() {
+	var buf [64]byte
+	var surplus int64
+	for {
+		n, err := c.nc.Read(buf[:])
+		if n > 0 {
+			if surplus == 0 {
+				c.log.Debug("QuestDB sent bytes, which it never does on this port; ignored", "bytes", n)
+			}
+			surplus += int64(n)
+		}
+		if err != nil {
+			c.finish(err, surplus)
+			return
+		}
+	}
+}
+
+// finish records how the connection ended.
+func (c *Conn) finish(err error, surplus int64) {
+	end := End{Err: err, At: time.Now(), Unacked: -1}
+	if errors.Is(err, io.EOF) {
+		end.Err = nil
+		if c.raw != nil {
+			// A reset that came behind the FIN does not show in reads any more.
+			end.Err = socketError(c.raw)
+		}
+	}
+	if n, err := c.Unacked(); err == nil {
+		end.Unacked = n
+	}
+	c.closeWrite.Lock()
+	end.AfterHalfClose = c.closeWrite.first
+	c.closeWrite.Unlock()
+	c.end = end
+	close(c.done)
+	if surplus > 0 {
+		c.log.Debug("QuestDB had sent bytes before the connection ended", "bytes", surplus)
+	}
+	c.pool.ended(c)
+}
+
+// alive reports whether the connection has not ended yet.
+func (c *Conn) alive() bool {
+	select {
+	case <-c.done:
+		return false
+	default:
+		return true
+	}
+}

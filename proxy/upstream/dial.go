@@ -1,0 +1,260 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"questdb-ilp-proxy/auth"
+)
+
+const (
+	// A server that refuses closes 0.1 to 10 ms after the signature, whether the
+	// key id is unknown or the signature wrong. Probation is ten times that, more
+	// on a slow path or before a busy server: there the challenge was slow as well.
+	probationMin    = 100 * time.Millisecond
+	probationFactor = 5
+	probationMax    = 2 * time.Second
+
+	// minDialShare is the least time for one of several IP addresses of a name.
+	minDialShare = time.Second
+)
+
+// probation is how long a connection is watched after its signature.
+func probation(challenge time.Duration) time.Duration {
+	return min(max(probationMin, probationFactor*challenge), probationMax)
+}
+
+// kind is how an attempt ended: a value of the handshakes metric's label "result".
+type kind string
+
+const (
+	kindOK           kind = "ok"
+	kindDial         kind = "dial_failed"
+	kindClosedBefore kind = "closed_before_challenge"
+	kindNoChallenge  kind = "no_challenge"
+	kindMalformed    kind = "malformed_challenge"
+	kindRefused      kind = "refused"
+	kindClosedAfter  kind = "closed_after_signature"
+	kindDiedYoung    kind = "died_young" // no handshake's result: a ready connection ended at once
+	kindSeveral      kind = "several"    // no handshake's result: addresses failed in different ways
+	kindNone         kind = ""           // none
+)
+
+// handshakeResults are the values of the label from the start.
+var handshakeResults = []kind{kindOK, kindDial, kindClosedBefore, kindNoChallenge, kindMalformed, kindRefused, kindClosedAfter}
+
+// failure is one failed attempt.
+type failure struct {
+	kind     kind
+	sentence string // for the operator
+	err      error
+	certain  bool          // refused more than once: the credentials are wrong
+	retryIn  time.Duration // the pause that follows, 0 if there was one already
+}
+
+// connect makes one authenticated connection: it tries every address in order
+// until one survives its probation. The error is a failure in each way in which
+// the addresses failed; if ctx ended, failure.kind is kindNone.
+func (p *Pool) connect(ctx context.Context) (*Conn, failure) {
+	var failures []failure
+	for _, addr := range p.opts.Addrs {
+		c, fs := p.connectHost(ctx, addr)
+		if c != nil {
+			return c, failure{}
+		}
+		if ctx.Err() != nil {
+			return nil, failure{err: context.Cause(ctx)}
+		}
+		failures = append(failures, fs...)
+	}
+	return nil, joinFailures(failures)
+}
+
+// connectHost tries each IP address of one host in turn.
+func (p *Pool) connectHost(ctx context.Context, addr string) (*Conn, []failure) {
+	deadline := time.Now().Add(p.opts.DialTimeout) // resolving and dialling; the handshake has its own
+	ips, err := p.resolve(ctx, addr, deadline)
+	if err != nil {
+		return nil, []failure{p.dialFailure(ctx, addr, err)}
+	}
+	var failures []failure
+	for i, ip := range ips {
+		until := deadline
+		if left := time.Until(deadline); i < len(ips)-1 {
+			// A share of what is left, so that one dead address leaves time for the others.
+			until = time.Now().Add(min(left, max(left/time.Duration(len(ips)-i), minDialShare)))
+		}
+		start := time.Now()
+		c, f := p.connectIP(ctx, ip, until)
+		if c != nil {
+			return c, nil
+		}
+		// What a handshake took must not shorten the next address's dial.
+		if f.kind != kindDial {
+			deadline = deadline.Add(time.Since(start))
+		}
+		failures = append(failures, f)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, failures
+}
+
+// resolve returns addr's IP addresses with its port.
+func (p *Pool) resolve(ctx context.Context, addr string, deadline time.Time) ([]string, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return []string{addr}, nil
+	}
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	hosts, err := p.lookup(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]string, len(hosts))
+	for i, h := range hosts {
+		out[i] = net.JoinHostPort(h, port)
+	}
+	return out, nil
+}
+
+// connectIP dials one server, authenticates and sits out the probation.
+func (p *Pool) connectIP(ctx context.Context, addr string, dialUntil time.Time) (*Conn, failure) {
+	start := time.Now()
+	dctx, cancel := context.WithDeadline(ctx, dialUntil)
+	nc, err := p.opts.Dial(dctx, "tcp", addr)
+	cancel()
+	if err != nil {
+		return nil, p.dialFailure(ctx, addr, err)
+	}
+	setSocketOptions(nc)
+	result, err := auth.Handshake(ctx, nc, p.opts.Key, p.opts.AuthTimeout)
+	if err != nil {
+		_ = nc.Close() // of no use any more
+		return nil, p.handshakeFailure(ctx, addr, err)
+	}
+	took := time.Since(start) // the server has had its say; the probation is ours
+	// From here on the reader watches the connection, for its whole life.
+	c := newConn(p, p.lastID.Add(1), addr, nc, result.Challenge)
+	p.goroutines.Go(c.read)
+	timer := time.NewTimer(probation(result.Challenge))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-c.done:
+		c.close()
+		return nil, p.handshakeFailure(ctx, addr, auth.ClassifyEnd(c.end.Err))
+	case <-ctx.Done():
+		c.close()
+		return nil, failure{err: ctx.Err()}
+	}
+	c.established = time.Now()
+	c.renewAt = renewAt(c.established, p.opts.MaxAge)
+	p.metrics.handshake(kindOK)
+	p.metrics.HandshakeSeconds.Observe(took.Seconds())
+	return c, failure{}
+}
+
+// dialFailure says why there is no connection at all.
+func (p *Pool) dialFailure(ctx context.Context, addr string, err error) failure {
+	if ctx.Err() != nil {
+		return failure{err: ctx.Err()}
+	}
+	p.metrics.handshake(kindDial)
+	f := failure{kind: kindDial, err: fmt.Errorf("connect to QuestDB at %s: %w", addr, err)}
+	var dns *net.DNSError
+	var timeout net.Error
+	switch {
+	case errors.As(err, &dns):
+		f.sentence = fmt.Sprintf("no answer: the name in %s cannot be resolved (%v); check the host name and the DNS", addr, dns.Err)
+	case errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout():
+		f.sentence = fmt.Sprintf("no answer: %s did not accept a connection in time; check the address, the network and firewalls", addr)
+	default:
+		f.sentence = fmt.Sprintf("no answer: %v; check that QuestDB runs and that %s is its ILP port (9009 by default)", rootCause(err), addr)
+	}
+	return f
+}
+
+// handshakeFailure says why there is no authenticated connection.
+func (p *Pool) handshakeFailure(ctx context.Context, addr string, err error) failure {
+	if ctx.Err() != nil {
+		return failure{err: ctx.Err()}
+	}
+	f := failure{err: fmt.Errorf("authenticate with QuestDB at %s: %w", addr, err)}
+	switch {
+	case errors.Is(err, auth.ErrRefused):
+		f.kind = kindRefused
+		f.sentence = fmt.Sprintf("wrong credentials: QuestDB at %s refused key id %q; check the key id, the private key, "+
+			"and that QuestDB's auth.txt has this id with the x and y of this key (and was read: it is only at QuestDB's start)",
+			addr, p.opts.Key.ID())
+	case errors.Is(err, auth.ErrNoChallenge):
+		f.kind = kindNoChallenge
+		f.sentence = fmt.Sprintf("no challenge within %v from %s: the server is full (line.tcp.net.connection.limit), stuck, "+
+			"or without authentication", p.opts.AuthTimeout, addr)
+	case errors.Is(err, auth.ErrChallengeMalformed):
+		f.kind = kindMalformed
+		f.sentence = fmt.Sprintf("malformed challenge from %s: is this QuestDB's ILP port over TCP (9009 by default)?", addr)
+	case errors.Is(err, auth.ErrClosedBeforeChallenge):
+		f.kind = kindClosedBefore
+		f.sentence = fmt.Sprintf("server closed instead of a challenge: %s is full (line.tcp.net.connection.limit), shutting down, "+
+			"or without authentication (line.tcp.auth.db.path)", addr)
+	default:
+		f.kind = kindClosedAfter
+		f.sentence = fmt.Sprintf("connection lost after the signature: %s or something before it reset the connection", addr)
+	}
+	p.metrics.handshake(f.kind)
+	return f
+}
+
+// diedYoung is the failure of a server that accepts the key and closes at once.
+func diedYoung(addr string, age time.Duration, err error) failure {
+	if err == nil {
+		err = io.EOF
+	}
+	return failure{
+		kind: kindDiedYoung,
+		sentence: fmt.Sprintf("%s closes authenticated connections at once (this one after %v): the server is shutting down or in trouble; "+
+			"see its log", addr, age.Round(time.Millisecond)),
+		err: fmt.Errorf("connection to QuestDB at %s ended %v after it was ready: %w", addr, age.Round(time.Millisecond), err),
+	}
+}
+
+// joinFailures makes one failure of those of several addresses.
+func joinFailures(fs []failure) failure {
+	if len(fs) == 1 {
+		return fs[0]
+	}
+	joined := failure{kind: fs[0].kind}
+	var sentences []string
+	var errs []error
+	for _, f := range fs {
+		if f.kind != joined.kind {
+			joined.kind = kindSeveral
+		}
+		sentences = append(sentences, f.sentence)
+		errs = append(errs, f.err)
+	}
+	joined.sentence = strings.Join(sentences, "; ")
+	joined.err = errors.Join(errs...)
+	return joined
+}
+
+// rootCause is the innermost error: "connection refused" without the addresses.
+func rootCause(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}

@@ -1,0 +1,57 @@
+package upstream
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Metrics are the series of one pool. All label values are there from the start.
+type Metrics struct {
+	Connections      *prometheus.GaugeVec   // by state: idle, acquired, connecting
+	Handshakes       *prometheus.CounterVec // by result
+	HandshakeSeconds prometheus.Histogram   // of successful ones, without the probation
+	Retries          prometheus.Counter     // attempts that followed a failed one
+	ClosedIdle       prometheus.Counter     // idle connections that the server closed
+}
+
+// NewMetrics creates the series and registers them with reg, unless it is nil.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		Connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "questdb_ilp_proxy_upstream_connections",
+			Help: "Connections to QuestDB: ready (idle), in use (acquired), being made (connecting).",
+		}, []string{"state"}),
+		Handshakes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "questdb_ilp_proxy_handshakes_total",
+			Help: "Attempts to get an authenticated connection to one QuestDB address, by how they ended.",
+		}, []string{"result"}),
+		HandshakeSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "questdb_ilp_proxy_handshake_seconds",
+			Help:    "Time from the dial to the signature written, of successful handshakes.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 15},
+		}),
+		Retries: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "questdb_ilp_proxy_retries_total",
+			Help: "Attempts to connect to QuestDB that followed a failed one.",
+		}),
+		ClosedIdle: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "questdb_ilp_proxy_upstream_closed_idle_total",
+			Help: "Idle connections that QuestDB closed: its restart or its idle timeout. No failure.",
+		}),
+	}
+	for _, s := range []string{"idle", "acquired", "connecting"} {
+		m.Connections.WithLabelValues(s)
+	}
+	for _, k := range handshakeResults {
+		m.Handshakes.WithLabelValues(string(k))
+	}
+	if reg != nil {
+		reg.MustRegister(m.Connections, m.Handshakes, m.HandshakeSeconds, m.Retries, m.ClosedIdle)
+	}
+	return m
+}
+
+func (m *Metrics) handshake(k kind) { m.Handshakes.WithLabelValues(string(k)).Inc() }
+
+func (m *Metrics) connections(idle, acquired, connecting int) {
+	m.Connections.WithLabelValues("idle").Set(float64(idle))
+	m.Connections.WithLabelValues("acquired").Set(float64(acquired))
+	m.Connections.WithLabelValues("connecting").Set(float64(connecting))
+}

@@ -1,0 +1,119 @@
+package upstream
+
+import (
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// userTimeout is how long what we sent may stay unacknowledged before the kernel
+// gives the connection up (TCP_USER_TIMEOUT). Without it a dead network is
+// noticed after a quarter of an hour.
+//
+// A server that stops reading is backpressure and no failure, however long it
+// takes; its kernel goes on acknowledging. But since Linux 5.11 this timeout ends
+// those connections as well, so [sockState.tune] suspends it while the server's
+// window is closed and its kernel answers our probes.
+const userTimeout = 60 * time.Second
+
+// keepAlive notices a dead peer on a connection on which nothing is sent.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 4}
+
+// setSocketOptions prepares a connection that was just made. Options that the
+// system refuses are no reason to do without the connection.
+func setSocketOptions(nc net.Conn) {
+	tcp, ok := nc.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	_ = tcp.SetNoDelay(true) // blocks are gathered before they are written
+	_ = tcp.SetKeepAliveConfig(keepAlive)
+	if raw, err := tcp.SyscallConn(); err == nil {
+		_ = setUserTimeout(raw, userTimeout)
+	}
+}
+
+func setUserTimeout(raw syscall.RawConn, d time.Duration) error {
+	return control(raw, func(fd int) error {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+	})
+}
+
+// sockState is what the pool's upkeep knows about a socket.
+type sockState struct{ suspended bool }
+
+// tune suspends the user timeout while the server's kernel answers but takes
+// nothing, and sets it again afterwards. Called more often than userTimeout.
+func (s *sockState) tune(raw syscall.RawConn) {
+	if raw == nil {
+		return
+	}
+	info, err := tcpInfo(raw)
+	if err != nil {
+		return // ended, or will be seen to
+	}
+	closedWindow := info.Snd_wnd == 0 || (info.Unacked == 0 && info.Notsent_bytes > 0)
+	answered := info.Probes < 2 // one may just be under way
+	suspend := closedWindow && answered
+	if suspend == s.suspended {
+		return
+	}
+	d := userTimeout
+	if suspend {
+		d = 0
+	}
+	if setUserTimeout(raw, d) == nil {
+		s.suspended = suspend
+	}
+}
+
+// finIsFirst asks the kernel, just after our half-close, whether the server's FIN
+// had not come before it: only then is the connection in one of these states.
+// (LAST_ACK: it had. CLOSED: one answered the other already, nobody can say which.)
+// Noting the order of events in our own goroutines would not do: the one that
+// reads may learn of a FIN long after it came.
+func (c *Conn) finIsFirst() bool {
+	if c.raw == nil {
+		return c.alive()
+	}
+	info, err := tcpInfo(c.raw)
+	return err == nil && (info.State == unix.BPF_TCP_FIN_WAIT1 || info.State == unix.BPF_TCP_FIN_WAIT2)
+}
+
+func tcpInfo(raw syscall.RawConn) (info *unix.TCPInfo, err error) {
+	err = control(raw, func(fd int) (err error) {
+		info, err = unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		return err
+	})
+	return info, err
+}
+
+func unacked(raw syscall.RawConn) (n int, err error) {
+	err = control(raw, func(fd int) (err error) {
+		n, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+		return err
+	})
+	return n, err
+}
+
+// socketError takes the socket's pending error.
+func socketError(raw syscall.RawConn) error {
+	return control(raw, func(fd int) error {
+		n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		if err == nil && n != 0 {
+			err = os.NewSyscallError("read", syscall.Errno(n))
+		}
+		return err
+	})
+}
+
+func control(raw syscall.RawConn, f func(fd int) error) error {
+	var err error
+	if cerr := raw.Control(func(fd uintptr) { err = f(int(fd)) }); cerr != nil {
+		return cerr
+	}
+	return err
+}

@@ -1,0 +1,29 @@
+//go:build !linux
+
+package upstream
+
+import (
+	"errors"
+	"net"
+	"syscall"
+	"time"
+)
+
+// The proxy runs on Linux; elsewhere it works with less evidence, for development.
+
+func setSocketOptions(nc net.Conn) {
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		_ = tcp.SetNoDelay(true)
+		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 4})
+	}
+}
+
+type sockState struct{}
+
+func (*sockState) tune(syscall.RawConn) {}
+
+func (c *Conn) finIsFirst() bool { return c.alive() }
+
+func unacked(syscall.RawConn) (int, error) { return 0, errors.ErrUnsupported }
+
+func socketError(syscall.RawConn) error { return nil }
