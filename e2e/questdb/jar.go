@@ -62,6 +62,14 @@ func Jar(ctx context.Context, version string) (string, error) {
 	return jar, nil
 }
 
+// Prepare makes sure that a server of that version can be started: Java is
+// there, and the jar fetched. It names all that is missing at once.
+func Prepare(ctx context.Context, version string) error {
+	_, javaErr := findJava(ctx)
+	_, jarErr := Jar(ctx, version)
+	return errors.Join(javaErr, jarErr)
+}
+
 // fetch lets Maven copy the jar into a folder of its own and then renames it
 // into place, so that an interrupted copy is never taken for the real thing.
 func fetch(ctx context.Context, version, jar string) error {

@@ -15,7 +15,7 @@ import (
 // minJava is the oldest Java that all versions in pom.xml run on.
 const minJava = 17
 
-const installJava = "on Debian or Ubuntu: apt-get install openjdk-17-jre-headless"
+const installJava = "on Debian or Ubuntu: apt-get install openjdk-17-jre-headless (or openjdk-21-jre-headless)"
 
 // findJava returns the java command: JAVA_HOME's, else the one in PATH.
 func findJava(ctx context.Context) (string, error) {

@@ -16,7 +16,30 @@ import (
 // it, yet lets a server that sets SO_REUSEADDR (QuestDB does) listen there.
 type reservation struct {
 	file *os.File
+	port int
 	addr string
+}
+
+// ReservePorts keeps n free TCP ports on 127.0.0.1 from everyone but servers
+// that set SO_REUSEADDR, as Go's do, until release is called: for a program that
+// must be told its port and should find it free at each of its starts.
+func ReservePorts(n int) (ports []int, release func(), err error) {
+	var reserved []*reservation
+	release = func() {
+		for _, r := range reserved {
+			r.close()
+		}
+	}
+	for range n {
+		r, err := reservePort()
+		if err != nil {
+			release()
+			return nil, nil, err
+		}
+		reserved = append(reserved, r)
+		ports = append(ports, r.port)
+	}
+	return ports, release, nil
 }
 
 func reservePort() (*reservation, error) {
@@ -40,7 +63,7 @@ func reservePort() (*reservation, error) {
 		return fail("getsockname", err)
 	}
 	port := sa.(*unix.SockaddrInet4).Port
-	return &reservation{file: file, addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}, nil
+	return &reservation{file: file, port: port, addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}, nil
 }
 
 func (r *reservation) close() { r.file.Close() }

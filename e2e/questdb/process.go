@@ -76,10 +76,10 @@ func Run(ctx context.Context, o Options) (_ *Process, err error) {
 		o.Logf = func(string, ...any) {}
 	}
 	p := &Process{opts: o}
-	if p.java, err = findJava(ctx); err != nil {
-		return nil, err
-	}
-	if p.jar, err = Jar(ctx, o.Version); err != nil {
+	p.java, err = findJava(ctx)
+	var jarErr error
+	p.jar, jarErr = Jar(ctx, o.Version)
+	if err := errors.Join(err, jarErr); err != nil { // all that is missing at once
 		return nil, err
 	}
 	defer func() {

@@ -18,10 +18,13 @@ const queryLimit = 30 * time.Second
 // renders, "" for null. Each query has a connection of its own (3 ms), so it
 // works across restarts and from many goroutines; the server allows 64 at once.
 func (p *Process) Query(ctx context.Context, sql string) ([][]string, error) {
-	return query(ctx, p.PG(), sql)
+	_, rows, err := Select(ctx, p.PG(), sql)
+	return rows, err
 }
 
-func query(ctx context.Context, addr, sql string) (_ [][]string, err error) {
+// Select is Query on the server whose PG address is addr, and returns the
+// columns' names too.
+func Select(ctx context.Context, addr, sql string) (columns []string, rows [][]string, err error) {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, queryLimit)
@@ -34,7 +37,7 @@ func query(ctx context.Context, addr, sql string) (_ [][]string, err error) {
 	}()
 	conn, err := pgconn.Connect(ctx, "postgres://admin:quest@"+addr+"/qdb?sslmode=disable")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() {
 		conn.Close(ctx)
@@ -42,10 +45,13 @@ func query(ctx context.Context, addr, sql string) (_ [][]string, err error) {
 	}()
 	results, err := conn.Exec(ctx, sql).ReadAll()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var rows [][]string
 	for _, result := range results {
+		columns = columns[:0]
+		for _, f := range result.FieldDescriptions {
+			columns = append(columns, f.Name)
+		}
 		for _, values := range result.Rows {
 			row := make([]string, len(values))
 			for i, v := range values {
@@ -54,7 +60,7 @@ func query(ctx context.Context, addr, sql string) (_ [][]string, err error) {
 			rows = append(rows, row)
 		}
 	}
-	return rows, nil
+	return columns, rows, nil
 }
 
 // Count returns the number of rows in a table; a table that does not exist has

