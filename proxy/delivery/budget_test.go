@@ -1,0 +1,119 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+)
+
+func TestBudgetKeepsGuarantees(t *testing.T) {
+	b := NewBudget(100)
+	a, c := b.NewShare(20), b.NewShare(20)
+	if !a.TryAcquire(80) {
+		t.Fatal("a share did not get what is not guaranteed to others")
+	}
+	if a.TryAcquire(1) {
+		t.Error("a share took what is guaranteed to another")
+	}
+	if !c.TryAcquire(20) {
+		t.Error("a share did not get its guarantee")
+	}
+	if c.TryAcquire(1) {
+		t.Error("the limit was exceeded")
+	}
+	a.Release(1)
+	if !c.TryAcquire(1) {
+		t.Error("what was released cannot be taken")
+	}
+	if got := b.Used(); got != 100 {
+		t.Errorf("used = %d, want 100", got)
+	}
+}
+
+func TestBudgetServesInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBudget(100)
+		s := b.NewShare(0)
+		if !s.TryAcquire(100) {
+			t.Fatal("cannot take all")
+		}
+		order := make(chan int, 3)
+		for i, n := range []int64{60, 10, 10} {
+			go func() {
+				if err := s.Acquire(t.Context(), n); err != nil {
+					t.Error(err)
+				}
+				order <- i
+			}()
+			synctest.Wait()
+		}
+		s.Release(50)
+		synctest.Wait()
+		if len(order) != 0 || s.TryAcquire(1) {
+			t.Fatal("a small request overtook a large one of the same share")
+		}
+		s.Release(10)
+		synctest.Wait()
+		if got := <-order; got != 0 || len(order) != 0 {
+			t.Fatalf("request %d was served first", got)
+		}
+		s.Release(30)
+		synctest.Wait()
+		if len(order) != 2 || b.Waiting() != 0 {
+			t.Errorf("%d served, %d waiting; want 2 and 0", len(order), b.Waiting())
+		}
+	})
+}
+
+func TestBudgetFullShareDoesNotBlockOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBudget(100)
+		stuck, other := b.NewShare(10), b.NewShare(10)
+		if !stuck.TryAcquire(90) || !other.TryAcquire(10) {
+			t.Fatal("cannot take all")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		waits := make(chan error, 1)
+		go func() { waits <- stuck.Acquire(ctx, 5) }()
+		synctest.Wait()
+		other.Release(4)
+		synctest.Wait()
+		if len(waits) != 0 {
+			t.Fatal("the stuck share took the other's guarantee")
+		}
+		if !other.TryAcquire(4) {
+			t.Error("the other share is held up by the stuck one")
+		}
+		cancel()
+		if err := <-waits; !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled wait returned %v", err)
+		}
+		if b.Waiting() != 0 {
+			t.Error("who gave up still waits")
+		}
+	})
+}
+
+func TestBudgetForce(t *testing.T) {
+	b := NewBudget(100)
+	s := b.NewShare(10)
+	s.Force(150)
+	if s.TryAcquire(1) {
+		t.Error("the budget gives although it is exceeded")
+	}
+	s.Release(60)
+	if !s.TryAcquire(10) {
+		t.Error("the budget does not give again")
+	}
+}
+
+func TestBudgetMisusePanics(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("giving back more than was taken went unnoticed")
+		}
+	}()
+	s := NewBudget(100).NewShare(0)
+	s.Release(1)
+}
