@@ -65,18 +65,22 @@ func (p *Pool) connect(ctx context.Context) (*Conn, failure) {
 	var failures []failure
 	for _, addr := range p.opts.Addrs {
 		c, fs := p.connectHost(ctx, addr)
+		failures = append(failures, fs...)
 		if c != nil {
+			if len(failures) > 0 {
+				p.reports.skipped(joinFailures(failures), c.addr)
+			}
 			return c, failure{}
 		}
 		if ctx.Err() != nil {
 			return nil, failure{err: context.Cause(ctx)}
 		}
-		failures = append(failures, fs...)
 	}
 	return nil, joinFailures(failures)
 }
 
-// connectHost tries each IP address of one host in turn.
+// connectHost tries each IP address of one host in turn. It returns the failures
+// before the success as well.
 func (p *Pool) connectHost(ctx context.Context, addr string) (*Conn, []failure) {
 	deadline := time.Now().Add(p.opts.DialTimeout) // resolving and dialling; the handshake has its own
 	ips, err := p.resolve(ctx, addr, deadline)
@@ -93,7 +97,7 @@ func (p *Pool) connectHost(ctx context.Context, addr string) (*Conn, []failure) 
 		start := time.Now()
 		c, f := p.connectIP(ctx, ip, until)
 		if c != nil {
-			return c, nil
+			return c, failures
 		}
 		// What a handshake took must not shorten the next address's dial.
 		if f.kind != kindDial {

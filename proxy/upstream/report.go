@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"context"
 	"log/slog"
 	"sync"
 	"time"
@@ -28,6 +27,7 @@ type reports struct {
 	since    time.Time            // begin of the outage
 	attempts int                  // failures in it
 	said     map[kind]*repetition // what was logged in it
+	skips    map[kind]*repetition // what was logged about addresses that were passed over
 	addr     string               // the address that answered last
 	answered time.Time
 	ever     bool // connected before
@@ -39,59 +39,81 @@ type repetition struct {
 	certain bool
 }
 
-func newReports(log *slog.Logger) *reports { return &reports{log: log, said: map[kind]*repetition{}} }
+func newReports(log *slog.Logger) *reports {
+	return &reports{log: log, said: map[kind]*repetition{}, skips: map[kind]*repetition{}}
+}
 
 func (r *reports) failed(f failure) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	now := time.Now()
 	if r.attempts == 0 {
 		r.since = now
 	}
 	r.attempts++
 	r.last, r.lastErr = f, f.err
-
-	rep, seen := r.said[f.kind]
-	if !seen {
-		rep = &repetition{}
-		r.said[f.kind] = rep
-	}
-	if seen && now.Sub(rep.at) < logEvery && f.certain == rep.certain {
-		rep.unsaid++
+	unsaid, say := repeat(r.said, f.kind, f.certain, now)
+	since := r.since
+	r.mu.Unlock() // a blocked log must not hold up Status
+	if !say {
 		return
 	}
 	attrs := []any{"reason", f.sentence, "error", f.err, "retry_in", f.retryIn.Round(time.Millisecond)}
-	if rep.unsaid > 0 {
-		attrs = append(attrs, "repeated", rep.unsaid, "since", r.since)
+	if unsaid > 0 {
+		attrs = append(attrs, "repeated", unsaid, "since", since)
 	}
-	level := slog.LevelWarn
-	msg := "cannot connect to QuestDB"
 	if f.certain {
-		level, msg = slog.LevelError, "QuestDB refuses the credentials"
+		r.log.Error("QuestDB refuses the credentials", attrs...)
+	} else {
+		r.log.Warn("cannot connect to QuestDB", attrs...)
 	}
-	r.log.Log(context.Background(), level, msg, attrs...)
-	rep.at, rep.unsaid, rep.certain = now, 0, f.certain
+}
+
+// skipped is told when a connection was made to addr because what comes before it
+// in the order of preference failed.
+func (r *reports) skipped(f failure, addr string) {
+	r.mu.Lock()
+	unsaid, say := repeat(r.skips, f.kind, false, time.Now())
+	r.mu.Unlock()
+	if say {
+		r.log.Warn("using a later address of QuestDB", "addr", addr, "reason", f.sentence, "error", f.err, "repeated", unsaid)
+	}
+}
+
+// repeat decides whether a failure gets a line of its own, and says how many of its
+// kind got none since the last one.
+func repeat(said map[kind]*repetition, k kind, certain bool, now time.Time) (unsaid int, say bool) {
+	rep, seen := said[k]
+	if seen && now.Sub(rep.at) < logEvery && certain == rep.certain {
+		rep.unsaid++
+		return 0, false
+	}
+	if seen {
+		unsaid = rep.unsaid
+	}
+	said[k] = &repetition{at: now, certain: certain}
+	return unsaid, true
 }
 
 func (r *reports) connected(addr string) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.addr, r.answered = addr, time.Now()
-	if r.attempts == 0 && !r.ever {
+	first := !r.ever && r.attempts == 0
+	r.ever = true
+	r.mu.Unlock()
+	if first {
 		r.log.Info("connected to QuestDB", "addr", addr)
 	}
-	r.ever = true
 }
 
 func (r *reports) recovered() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.attempts > 0 {
-		r.log.Info("connected to QuestDB again", "addr", r.addr,
-			"after", r.answered.Sub(r.since).Round(time.Millisecond), "attempts", r.attempts)
-	}
+	addr, attempts, after := r.addr, r.attempts, r.answered.Sub(r.since)
 	r.last, r.attempts = failure{}, 0
 	clear(r.said)
+	r.mu.Unlock()
+	if attempts > 0 {
+		r.log.Info("connected to QuestDB again", "addr", addr, "after", after.Round(time.Millisecond), "attempts", attempts)
+	}
 }
 
 // state is the latest failure (kind "" if there is none to mend), the address that
