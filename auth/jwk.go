@@ -111,24 +111,17 @@ func readNames(data []byte) (*jwkNames, error) {
 	return &names, nil
 }
 
-// public reads x and y. They go through go-jose in their canonical form.
+// public reads x and y.
 func (n *jwkNames) public() (*PublicKey, error) {
-	x, err := decodeNumber(n.X)
-	if err != nil {
-		return nil, fmt.Errorf("JWK %q: public key x: %w", n.Kid, err)
-	}
-	y, err := decodeNumber(n.Y)
-	if err != nil {
-		return nil, fmt.Errorf("JWK %q: public key y: %w", n.Kid, err)
-	}
-	key, err := parsePoint(x, y)
+	public, err := NewPublicKey(n.Kid, n.X, n.Y)
 	if err != nil {
 		return nil, fmt.Errorf("JWK %q: %w", n.Kid, err)
 	}
-	return &PublicKey{n.Kid, key}, nil
+	return public, nil
 }
 
-// parsePoint makes a public key of its coordinates, 32 bytes each.
+// parsePoint makes a public key of its coordinates, 32 bytes each. go-jose
+// checks that they are on the curve.
 func parsePoint(x, y []byte) (*ecdsa.PublicKey, error) {
 	data := fmt.Appendf(nil, `{"kty":"EC","crv":"P-256","x":%q,"y":%q}`, encode(x), encode(y))
 	var jwk jose.JSONWebKey

@@ -12,6 +12,27 @@ type PublicKey struct {
 	key *ecdsa.PublicKey
 }
 
+// NewPublicKey makes a public key of its id and its coordinates, which are
+// base64url, padded or not: what QuestDB's clients call token_x and token_y.
+func NewPublicKey(id, x, y string) (*PublicKey, error) {
+	if err := CheckID(id); err != nil {
+		return nil, err
+	}
+	xBytes, err := decodeNumber(x)
+	if err != nil {
+		return nil, fmt.Errorf("public key x: %w", err)
+	}
+	yBytes, err := decodeNumber(y)
+	if err != nil {
+		return nil, fmt.Errorf("public key y: %w", err)
+	}
+	key, err := parsePoint(xBytes, yBytes)
+	if err != nil {
+		return nil, err
+	}
+	return &PublicKey{id, key}, nil
+}
+
 // ID returns the key id.
 func (p *PublicKey) ID() string { return p.id }
 

@@ -1,0 +1,79 @@
+package config
+
+import (
+	"time"
+
+	"questdb-ilp-proxy/auth"
+)
+
+// Config is the whole configuration. It holds no secret in a form that prints.
+//
+// The tags say what a field's variable is called (env), its default
+// (envDefault), what the README says of it (desc), and what an error about it
+// proposes (hint).
+type Config struct {
+	// Listen is where writers connect: localhost is two addresses.
+	Listen Listens `env:"ILP_LISTEN" envDefault:"tcp://localhost:9009" desc:"Where writers connect, comma-separated; ${tcp://host:port}$ or ${host:port}$. ${localhost}$ is 127.0.0.1 and, where the machine has it, ::1" hint:"like tcp://localhost:9009, several comma-separated"`
+
+	// Allow is who may connect.
+	Allow Allow `env:"ILP_ALLOW" desc:"CIDRs or addresses that may connect, comma-separated, or ${any}$. Needed to listen on anything but loopback: this side has no authentication" hint:"CIDRs like 10.0.0.0/8, comma-separated, or any"`
+
+	// Upstream is QuestDB's addresses as host:port, in order of preference. It
+	// is filled from QDB_CLIENT_CONF too.
+	Upstream Addrs `env:"ILP_UPSTREAM" desc:"QuestDB's ILP port: ${tcp://host:9009}$ or ${host:9009}$; several, comma-separated, are tried in order" hint:"like tcp://questdb:9009, several comma-separated"`
+
+	// AuthKeyID is the key id that goes with AuthKey or AuthKeyFile.
+	AuthKeyID string `env:"ILP_AUTH_KEY_ID" desc:"Key id, with ${ILP_AUTH_KEY}$ or ${ILP_AUTH_KEY_FILE}$" hint:"the first word of the key's line in QuestDB's auth.txt"`
+	// AuthKey is the private scalar d.
+	AuthKey auth.Secret `env:"ILP_AUTH_KEY" desc:"Private key: the scalar ${d}$ in base64url, which clients call token" hint:"the JWK's d, 43 characters of base64url"`
+	// AuthKeyFile is the path of a file with the private scalar d.
+	AuthKeyFile string `env:"ILP_AUTH_KEY_FILE" desc:"Instead of ${ILP_AUTH_KEY}$: a file that holds it" hint:"the path of a readable file that holds d and nothing else"`
+	// AuthJWK is the whole key as JSON.
+	AuthJWK auth.Secret `env:"ILP_AUTH_JWK" desc:"Instead of key id and key: the whole JWK as QuestDB's documentation shows it; ${kid}$ is the key id" hint:"a JWK as keygen writes it"`
+	// AuthJWKFile is the path of a file with the whole key as JSON.
+	AuthJWKFile string `env:"ILP_AUTH_JWK_FILE" desc:"Instead of ${ILP_AUTH_JWK}$: a file that holds it" hint:"the path of a readable file that holds a JWK as keygen writes it"`
+	// ClientConf is the string that every official client reads.
+	ClientConf auth.Secret `env:"QDB_CLIENT_CONF" desc:"Instead of ${ILP_UPSTREAM}$ and ${ILP_AUTH_...}$: the string that every official client reads, ${tcp::addr=host:9009;username=KEYID;token=D;}$" hint:"like tcp::addr=host:9009;username=KEYID;token=D;"`
+
+	// PoolMinIdle is how many upstream connections are authenticated in advance.
+	PoolMinIdle int `env:"ILP_POOL_MIN_IDLE" envDefault:"2" desc:"Upstream connections authenticated in advance" hint:"a whole number from 0 to ILP_POOL_MAX"`
+	// PoolMax is how many upstream connections there are at most.
+	PoolMax int `env:"ILP_POOL_MAX" envDefault:"16" desc:"Upstream connections in all, at most" hint:"a whole number from 2 to 10000"`
+
+	// DialTimeout bounds one attempt to connect.
+	DialTimeout time.Duration `env:"ILP_DIAL_TIMEOUT" envDefault:"10s" desc:"Longest wait for a connection to QuestDB" hint:"a duration like 10s, from 1ms to 10m"`
+	// AuthTimeout bounds one handshake.
+	AuthTimeout time.Duration `env:"ILP_AUTH_TIMEOUT" envDefault:"15s" desc:"Longest wait for QuestDB's challenge" hint:"a duration like 15s, from 1ms to 10m"`
+
+	// RetryBase is the first wait before a connection is tried again.
+	RetryBase time.Duration `env:"ILP_RETRY_BASE" envDefault:"100ms" desc:"First wait before a failed connection is tried again; doubles each time, with jitter, for ever" hint:"a duration like 100ms, from 1ms to ILP_RETRY_MAX"`
+	// RetryMax is the longest wait before a connection is tried again.
+	RetryMax time.Duration `env:"ILP_RETRY_MAX" envDefault:"30s" desc:"Longest wait before a failed connection is tried again" hint:"a duration like 30s, up to 1h"`
+
+	// Buffer is all that the proxy may hold in memory for QuestDB.
+	Buffer Size `env:"ILP_BUFFER" envDefault:"64MiB" desc:"All that the proxy may hold in memory for QuestDB; when it is full, writers have to wait" hint:"a size like 64MiB, from 1MiB to 1TiB"`
+	// MaxRecord is the size of the longest record that is passed on.
+	MaxRecord Size `env:"ILP_MAX_RECORD" envDefault:"1MiB" desc:"Longest record; a longer one is rejected and counted, and its writer goes on" hint:"a size like 1MiB, from 1KiB to a quarter of ILP_BUFFER"`
+
+	// MaxClients is how many writers are served at a time.
+	MaxClients int `env:"ILP_MAX_CLIENTS" envDefault:"10000" desc:"Writers at a time; over it, one is accepted when another leaves" hint:"a whole number from 1 to 1000000"`
+	// ClientIdleTimeout closes a writer's connection that was silent for so
+	// long; 0 never does.
+	ClientIdleTimeout time.Duration `env:"ILP_CLIENT_IDLE_TIMEOUT" envDefault:"0" desc:"Closes a writer's connection that was silent for so long; ${0}$ is off" hint:"a duration like 5m, at least 1s, or 0 for never"`
+
+	// DrainTimeout is how long the end may take.
+	DrainTimeout time.Duration `env:"ILP_DRAIN_TIMEOUT" envDefault:"20s" desc:"How long the proxy may take, after SIGTERM, to deliver what it holds" hint:"a duration like 20s, up to 1h"`
+
+	// Admin is the host:port of health and metrics, empty for none.
+	Admin AdminAddr `env:"ILP_ADMIN" envDefault:"127.0.0.1:9090" desc:"Health and metrics; ${off}$ for none" hint:"like 127.0.0.1:9090, or off"`
+
+	// LogLevel is the lowest level that is logged.
+	LogLevel LogLevel `env:"ILP_LOG_LEVEL" envDefault:"info" desc:"${debug}$, ${info}$, ${warn}$ or ${error}$" hint:"one of debug, info, warn, error"`
+	// LogFormat is how log lines look.
+	LogFormat LogFormat `env:"ILP_LOG_FORMAT" envDefault:"auto" desc:"${text}$, ${json}$ or ${auto}$: coloured text on a terminal, else JSON" hint:"one of auto, text, json"`
+
+	// Key is the key that results from whichever source was used.
+	Key *auth.Key
+	// Warnings are things that work, but that somebody should know: log them.
+	Warnings []string
+}

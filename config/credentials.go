@@ -1,0 +1,147 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"questdb-ilp-proxy/auth"
+)
+
+// maxKeyFile bounds what is read of a key file, in bytes.
+const maxKeyFile = 64 << 10
+
+// resolveClientConf reads QDB_CLIENT_CONF into the fields that it stands for,
+// where no other variable claims them.
+func (c *Config) resolveClientConf(set map[string]bool, problems *Errors) {
+	const name = "QDB_CLIENT_CONF"
+	if c.ClientConf.IsZero() {
+		return
+	}
+	conf, err := ParseClientConf(c.ClientConf.Reveal())
+	if err != nil {
+		problems.addValue(name, err)
+		return
+	}
+	if set["ILP_UPSTREAM"] {
+		problems.add(name, "it has an addr, and ILP_UPSTREAM is set too", "one of the two only")
+	}
+	c.Upstream = conf.Addrs
+	if conf.AuthTimeout != 0 {
+		if set["ILP_AUTH_TIMEOUT"] {
+			problems.add(name, "it has an auth_timeout, and ILP_AUTH_TIMEOUT is set too", "one of the two only")
+		}
+		c.AuthTimeout = conf.AuthTimeout
+	}
+	c.Key = conf.Key
+	for _, note := range conf.Notes {
+		c.Warnings = append(c.Warnings, name+": "+note)
+	}
+}
+
+// resolveKey makes c.Key of whichever source is set, exactly one.
+func (c *Config) resolveKey(set map[string]bool, problems *Errors) {
+	before := len(*problems)
+	checkKeySources(set, c.Key != nil, problems)
+	if len(*problems) > before {
+		return
+	}
+	switch {
+	case set["ILP_AUTH_JWK"]:
+		c.keyOfJWK("ILP_AUTH_JWK", c.AuthJWK, problems)
+	case set["ILP_AUTH_JWK_FILE"]:
+		if jwk, ok := c.readSecret("ILP_AUTH_JWK_FILE", c.AuthJWKFile, problems); ok {
+			c.keyOfJWK("ILP_AUTH_JWK_FILE", jwk, problems)
+		}
+	case set["ILP_AUTH_KEY"]:
+		c.keyOfScalar("ILP_AUTH_KEY", c.AuthKey, problems)
+	case set["ILP_AUTH_KEY_FILE"]:
+		if d, ok := c.readSecret("ILP_AUTH_KEY_FILE", c.AuthKeyFile, problems); ok {
+			c.keyOfScalar("ILP_AUTH_KEY_FILE", d, problems)
+		}
+	}
+}
+
+// checkKeySources sees to it that there is one source of the key, and that it
+// is complete.
+func checkKeySources(set map[string]bool, inConf bool, problems *Errors) {
+	var sources []string
+	if inConf {
+		sources = append(sources, "QDB_CLIENT_CONF")
+	}
+	for _, name := range []string{"ILP_AUTH_JWK", "ILP_AUTH_JWK_FILE", "ILP_AUTH_KEY", "ILP_AUTH_KEY_FILE"} {
+		if set[name] {
+			sources = append(sources, name)
+		}
+	}
+	switch {
+	case len(sources) > 1:
+		last := len(sources) - 1
+		problems.add(sources[last], fmt.Sprintf("the key comes from %s too", strings.Join(sources[:last], " and ")), "one source of the key only")
+	case len(sources) == 1:
+		scalar := strings.HasPrefix(sources[0], "ILP_AUTH_KEY")
+		if set["ILP_AUTH_KEY_ID"] && !scalar {
+			problems.add("ILP_AUTH_KEY_ID", sources[0]+" has the key id already", "not set, or with ILP_AUTH_KEY or ILP_AUTH_KEY_FILE")
+		} else if !set["ILP_AUTH_KEY_ID"] && scalar {
+			problems.add("ILP_AUTH_KEY_ID", "not set, and "+sources[0]+" needs it", "")
+		}
+	case set["ILP_AUTH_KEY_ID"]:
+		problems.add("ILP_AUTH_KEY_ID", "there is a key id and no key", "with ILP_AUTH_KEY or ILP_AUTH_KEY_FILE")
+	case problems.about("QDB_CLIENT_CONF"):
+		// Its own problem comes first; the key may be in it.
+	default:
+		problems.add("ILP_AUTH_JWK_FILE", "no key is set", "the path of a JWK (or use ILP_AUTH_JWK, ILP_AUTH_KEY_ID with ILP_AUTH_KEY or ILP_AUTH_KEY_FILE, or QDB_CLIENT_CONF); keygen makes one")
+	}
+}
+
+func (c *Config) keyOfJWK(name string, jwk auth.Secret, problems *Errors) {
+	key, err := auth.ParseJWK([]byte(jwk.Reveal()))
+	if err != nil {
+		problems.add(name, err.Error(), "")
+		return
+	}
+	c.Key = key
+}
+
+func (c *Config) keyOfScalar(name string, d auth.Secret, problems *Errors) {
+	if err := auth.CheckID(c.AuthKeyID); err != nil {
+		problems.add("ILP_AUTH_KEY_ID", err.Error(), "")
+		return
+	}
+	if strings.HasPrefix(d.Reveal(), "{") {
+		problems.add(name, "it looks like a JWK", "in "+strings.Replace(name, "KEY", "JWK", 1)+", without ILP_AUTH_KEY_ID")
+		return
+	}
+	key, err := auth.NewKey(c.AuthKeyID, d)
+	if err != nil {
+		problems.add(name, err.Error(), "")
+		return
+	}
+	c.Key = key
+}
+
+// readSecret reads a small file without the white space around its text.
+func (c *Config) readSecret(name, path string, problems *Errors) (auth.Secret, bool) {
+	file, err := os.Open(path)
+	if err != nil {
+		problems.add(name, err.Error(), "")
+		return auth.Secret{}, false
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0 {
+		c.Warnings = append(c.Warnings, fmt.Sprintf("%s: everyone on this machine may read %s; chmod 600 it, or set the volume's defaultMode to 0400", name, path))
+	}
+	data, err := io.ReadAll(io.LimitReader(file, maxKeyFile+1))
+	switch text := strings.TrimSpace(string(data)); {
+	case err != nil:
+		problems.add(name, err.Error(), "")
+	case len(data) > maxKeyFile:
+		problems.add(name, fmt.Sprintf("%s is larger than 64KiB, that is no key", path), "")
+	case text == "":
+		problems.add(name, path+" is empty", "")
+	default:
+		return auth.NewSecret(text), true
+	}
+	return auth.Secret{}, false
+}

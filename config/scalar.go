@@ -1,0 +1,75 @@
+package config
+
+import (
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// LogFormat is how log lines look.
+type LogFormat string
+
+// The log formats.
+const (
+	LogAuto LogFormat = "auto" // coloured text on a terminal, else JSON
+	LogText LogFormat = "text"
+	LogJSON LogFormat = "json"
+)
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (f *LogFormat) UnmarshalText(text []byte) error {
+	switch format := LogFormat(strings.ToLower(string(text))); format {
+	case LogAuto, LogText, LogJSON:
+		*f = format
+		return nil
+	}
+	return invalid("%s is not a log format", shorten(string(text)))
+}
+
+// LogLevel is the lowest level that is logged; it is a [slog.Leveler].
+type LogLevel slog.Level
+
+// Level implements [slog.Leveler].
+func (l LogLevel) Level() slog.Level { return slog.Level(l) }
+
+// String returns the level's name, as slog does.
+func (l LogLevel) String() string { return l.Level().String() }
+
+// UnmarshalText reads one of the four names. slog itself would take "info+3" too.
+func (l *LogLevel) UnmarshalText(text []byte) error {
+	switch strings.ToLower(string(text)) {
+	case "debug":
+		*l = LogLevel(slog.LevelDebug)
+	case "info":
+		*l = LogLevel(slog.LevelInfo)
+	case "warn":
+		*l = LogLevel(slog.LevelWarn)
+	case "error":
+		*l = LogLevel(slog.LevelError)
+	default:
+		return invalid("%s is not a log level", shorten(string(text)))
+	}
+	return nil
+}
+
+// parseDuration reads a duration with its unit.
+func parseDuration(text string) (any, error) {
+	d, err := time.ParseDuration(text)
+	if err == nil {
+		return d, nil
+	}
+	if _, bare := strconv.ParseFloat(text, 64); bare == nil {
+		return nil, invalid("%s has no unit", shorten(text)).should("with a unit, like %ss", text)
+	}
+	return nil, invalid("%s is not a duration", shorten(text))
+}
+
+// parseInt reads a whole decimal number.
+func parseInt(text string) (any, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return nil, invalid("%s is not a whole number", shorten(text))
+	}
+	return n, nil
+}
