@@ -144,21 +144,27 @@ func (c *Conn) markWritten() {
 // CloseWrite half-closes: the server reads everything up to here and then closes
 // its side, which Done reports. A second call does nothing.
 func (c *Conn) CloseWrite() error {
-	half, ok := c.nc.(interface{ CloseWrite() error })
-	if !ok {
-		return errors.New("half-close: not possible on this kind of connection")
-	}
 	c.closeWrite.Lock()
 	defer c.closeWrite.Unlock()
 	if c.closeWrite.done {
 		return nil
 	}
-	if err := half.CloseWrite(); err != nil {
+	first, err := c.halfClose()
+	if err != nil {
 		return fmt.Errorf("half-close the connection to QuestDB at %s: %w", c.addr, err)
 	}
-	c.closeWrite.done = true
-	c.closeWrite.first = c.finIsFirst()
+	c.closeWrite.done, c.closeWrite.first = true, first
 	return nil
+}
+
+// halfCloseAny half-closes whatever can be, without the kernel's evidence.
+func halfCloseAny(c *Conn) (first bool, err error) {
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok {
+		return false, errors.ErrUnsupported
+	}
+	first = c.alive()
+	return first, half.CloseWrite()
 }
 
 // Unacked is how many bytes that were written the server's kernel has not

@@ -108,10 +108,10 @@ func (g *gate) succeed(t ticket, addr string) {
 	if t.probe {
 		g.probing = false
 	}
-	g.refused = 0
-	if g.open {
-		return
+	if g.open || !t.probe {
+		return // begun before what shut the gate, it says nothing about the time after
 	}
+	g.refused = 0
 	g.open = true
 	g.report.connected(addr)
 	g.settled = time.AfterFunc(youngAge, g.trust)

@@ -431,12 +431,12 @@ func (p *Pool) ended(c *Conn) {
 		p.mu.Unlock()
 		return // on probation: who made it looks at that
 	}
+	ours := p.closed || state == stateGone || c.discarded.Load()
 	p.live.down(c.end.At)
 	p.reconcile()
 	p.mu.Unlock()
-
-	if state == stateGone || c.discarded.Load() || errors.Is(c.end.Err, net.ErrClosed) {
-		return // our own doing
+	if ours {
+		return
 	}
 	age := c.end.At.Sub(c.established)
 	if state == stateIdle {

@@ -70,17 +70,28 @@ func (s *sockState) tune(raw syscall.RawConn) {
 	}
 }
 
-// finIsFirst asks the kernel, just after our half-close, whether the server's FIN
-// had not come before it: only then is the connection in one of these states.
-// (LAST_ACK: it had. CLOSED: one answered the other already, nobody can say which.)
-// Noting the order of events in our own goroutines would not do: the one that
-// reads may learn of a FIN long after it came.
-func (c *Conn) finIsFirst() bool {
+// halfClose sends our FIN, and reports whether the server's had not come before: an
+// answer can only come afterwards.
+//
+// Noting the order of events in our own goroutines would not do: the one that reads
+// may learn of a FIN long after it came. So the kernel is asked just before, where
+// the connection must be established, and just after. By then the server may have
+// answered already; but LAST_ACK and CLOSING say that its FIN was none.
+func (c *Conn) halfClose() (first bool, err error) {
 	if c.raw == nil {
-		return c.alive()
+		return halfCloseAny(c)
 	}
-	info, err := tcpInfo(c.raw)
-	return err == nil && (info.State == unix.BPF_TCP_FIN_WAIT1 || info.State == unix.BPF_TCP_FIN_WAIT2)
+	err = control(c.raw, func(fd int) error {
+		before, berr := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err := unix.Shutdown(fd, unix.SHUT_WR); err != nil {
+			return os.NewSyscallError("shutdown", err)
+		}
+		after, aerr := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		first = berr == nil && aerr == nil && before.State == unix.BPF_TCP_ESTABLISHED &&
+			after.State != unix.BPF_TCP_LAST_ACK && after.State != unix.BPF_TCP_CLOSING
+		return nil
+	})
+	return first, err
 }
 
 func tcpInfo(raw syscall.RawConn) (info *unix.TCPInfo, err error) {

@@ -22,7 +22,7 @@ type sockState struct{}
 
 func (*sockState) tune(syscall.RawConn) {}
 
-func (c *Conn) finIsFirst() bool { return c.alive() }
+func (c *Conn) halfClose() (first bool, err error) { return halfCloseAny(c) }
 
 func unacked(syscall.RawConn) (int, error) { return 0, errors.ErrUnsupported }
 
