@@ -154,6 +154,9 @@ func (d *Dispatcher) lanesIn(s laneState) (n int) {
 // when ctx ends: then with how many records were left.
 func (d *Dispatcher) Drain(ctx context.Context) (left int64) {
 	d.drain.Do(func() { close(d.draining) })
+	for _, l := range d.lanes {
+		l.nudge() // it may have looked away while a session wrote
+	}
 	done := make(chan struct{})
 	go func() {
 		d.wg.Wait()
@@ -173,3 +176,9 @@ func (d *Dispatcher) Close() {
 	d.cancel()
 	d.wg.Wait()
 }
+
+// Used returns the bytes of memory that the journals hold.
+func (d *Dispatcher) Used() int64 { return d.budget.Used() }
+
+// Waiting returns how many sessions do not read because the journals are full.
+func (d *Dispatcher) Waiting() int { return d.budget.Waiting() }

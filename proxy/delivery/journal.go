@@ -110,12 +110,12 @@ func (j *journal) rewind() {
 func (j *journal) settle(offset int64, free func(*Block)) {
 	for j.head < len(j.blocks) {
 		b := j.blocks[j.head]
-		if b.end() > offset || b.n == 0 {
+		if b.end() > offset {
 			break
 		}
 		j.unsettled -= b.recordsBefore(b.n)
 		j.settled = b.end()
-		if b.end() == j.end && b.room() > 0 {
+		if j.head == len(j.blocks)-1 && (b.n == 0 || b.room() > 0) {
 			b.reuse(j.end)
 			break
 		}

@@ -191,7 +191,7 @@ func TestAppendKeepsLargeAndGathersSmall(t *testing.T) {
 }
 
 func TestAppendDoesNotAllocate(t *testing.T) {
-	d := newDispatcher(t, &fakeSink{}, Options{})
+	d := newDispatcher(t, newSink(), Options{})
 	w := d.NewWriter("w")
 	record := []byte("t v=1i\n")
 	n := testing.AllocsPerRun(1000, func() {
@@ -204,16 +204,16 @@ func TestAppendDoesNotAllocate(t *testing.T) {
 }
 
 // fakeSink is a Source and its only connection, which forgets everything.
-type fakeSink struct{ fakeConn }
+type fakeSink struct{ *fakeConn }
 
-func (s *fakeSink) Acquire(context.Context) (Conn, error) { return s, nil }
-func (s *fakeSink) TryWrite(p []byte) (int, error)        { return len(p), nil }
-func (s *fakeSink) Write(p []byte) (int, error)           { return len(p), nil }
-func (s *fakeSink) Done() <-chan struct{}                 { return nil }
-func (s *fakeSink) Discard()                              {}
+func newSink() fakeSink { return fakeSink{&fakeConn{done: make(chan struct{})}} }
+
+func (s fakeSink) Acquire(context.Context) (Conn, error) { return s, nil }
+func (s fakeSink) TryWrite(p []byte) (int, error)        { return len(p), nil }
+func (s fakeSink) Write(p []byte) (int, error)           { return len(p), nil }
 
 func BenchmarkAppend(b *testing.B) {
-	d := newDispatcher(b, &fakeSink{}, Options{})
+	d := newDispatcher(b, newSink(), Options{})
 	w := d.NewWriter("w")
 	record := []byte("weather,city=Oslo temperature=3.5,humidity=81i 1700000000000000000\n")
 	b.SetBytes(int64(len(record)))

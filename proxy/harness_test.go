@@ -1,0 +1,148 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"questdb-ilp-proxy/auth"
+	"questdb-ilp-proxy/e2e/standin"
+	"questdb-ilp-proxy/proxy/delivery"
+	"questdb-ilp-proxy/proxy/upstream"
+)
+
+// patience is how long a test waits for what must happen soon.
+const patience = 20 * time.Second
+
+// harness is a whole proxy in the test's process, before a stand-in for QuestDB
+// that verifies signatures.
+type harness struct {
+	*Server
+	db   *standin.Server
+	d    *delivery.Dispatcher
+	addr string
+	log  *syncBuffer
+}
+
+// syncBuffer is a log that can be read while it is written.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// start runs a proxy; o and do may be changed beforehand.
+func start(t *testing.T, o Options, do delivery.Options) *harness {
+	t.Helper()
+	key, err := auth.Generate("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &harness{db: standin.New(t, key.AuthLine()), log: &syncBuffer{}}
+	logger := slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	reg := prometheus.NewRegistry()
+	pool, err := upstream.New(upstream.Options{Addrs: []string{h.db.Addr()}, Key: key, MinIdle: 1, Max: 8,
+		RetryMax: time.Second, Logger: logger, Metrics: upstream.NewMetrics(reg)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool.Start()
+	do.Source = delivery.SourceFunc(func(ctx context.Context) (delivery.Conn, error) { return pool.Acquire(ctx) })
+	do.Metrics = delivery.NewMetrics(reg)
+	do.Logger = logger
+	if do.MaxRecord == 0 {
+		do.MaxRecord = o.MaxRecord
+	}
+	h.d = delivery.New(do)
+	o.Dispatcher = h.d
+	o.Metrics = NewMetrics(reg)
+	o.Logger = logger
+	h.Server = NewServer(o)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.addr = l.Addr().String()
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(l) }()
+	t.Cleanup(func() {
+		h.Close()
+		if err := <-served; !errors.Is(err, ErrServerClosed) {
+			t.Errorf("Serve returned %v", err)
+		}
+		h.d.Close()
+		pool.Close()
+	})
+	return h
+}
+
+// dial connects a writer.
+func (h *harness) dial(t testing.TB) *net.TCPConn {
+	t.Helper()
+	c, err := net.Dial("tcp", h.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c.(*net.TCPConn)
+}
+
+func send(t testing.TB, c net.Conn, p string) {
+	t.Helper()
+	if _, err := c.Write([]byte(p)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// awaitEnd waits until the proxy ends a writer's connection.
+func awaitEnd(t testing.TB, c net.Conn) {
+	t.Helper()
+	_ = c.SetReadDeadline(time.Now().Add(patience))
+	if n, err := c.Read(make([]byte, 1)); n != 0 || errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("the connection was not ended: %d bytes, %v", n, err)
+	}
+}
+
+// await polls for what has no event of its own: counters.
+func await(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); !ok(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("timed out waiting for %s", what)
+		}
+	}
+}
+
+// arrived waits until the stand-in has got want on one connection or more.
+func (h *harness) arrived(t testing.TB, want string) {
+	t.Helper()
+	await(t, "the rows", func() bool { return len(h.db.Received()) >= len(want) })
+	if got := string(h.db.Received()); got != want {
+		t.Fatalf("QuestDB got\n%.500q\nwant\n%.500q", got, want)
+	}
+}
+
+// used returns the bytes that the journals hold, waiting whether a session waits
+// for more.
+func (h *harness) used() int64   { return h.d.Used() }
+func (h *harness) waiting() bool { return h.d.Waiting() > 0 }

@@ -1,0 +1,73 @@
+package proxy
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// Reasons for which a record is rejected, as the metric's label names them.
+const (
+	reasonTooLong   = "too_long"
+	reasonMalformed = "malformed"
+)
+
+// Reasons for which a session ends, as the metric's label names them.
+const (
+	endByWriter  = "writer"
+	endIdle      = "idle"
+	endError     = "error"
+	endDrain     = "drain"
+	endNoMemory  = "no_memory"
+	acceptFailed = "accept_failed"
+	notAllowed   = "not_allowed"
+)
+
+// Metrics are what this package counts. Every series exists from the start.
+type Metrics struct {
+	records, bytes                prometheus.Counter
+	fragments, fragmentBytes      prometheus.Counter
+	tooLong, malformed            prometheus.Counter
+	sessions                      prometheus.Gauge
+	waiting                       prometheus.Gauge
+	accepted                      prometheus.Counter
+	ended                         *prometheus.CounterVec
+	refused                       *prometheus.CounterVec
+	fragmentMemory, fragmentLimit prometheus.Gauge
+}
+
+// NewMetrics registers this package's series with reg.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	f := promauto.With(reg)
+	counter := func(name, help string) prometheus.Counter {
+		return f.NewCounter(prometheus.CounterOpts{Name: "questdb_ilp_proxy_" + name, Help: help})
+	}
+	vec := func(name, help, label string, values ...string) *prometheus.CounterVec {
+		v := f.NewCounterVec(prometheus.CounterOpts{Name: "questdb_ilp_proxy_" + name, Help: help}, []string{label})
+		for _, value := range values {
+			v.WithLabelValues(value)
+		}
+		return v
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return f.NewGauge(prometheus.GaugeOpts{Name: "questdb_ilp_proxy_" + name, Help: help})
+	}
+	rejected := vec("records_rejected_total", "Records that were not passed on, by reason.",
+		"reason", reasonTooLong, reasonMalformed)
+	return &Metrics{
+		records:       counter("records_received_total", "Whole records read from writers, those rejected included."),
+		bytes:         counter("bytes_received_total", "Bytes read from writers."),
+		fragments:     counter("fragments_total", "Records that their writer began and did not end; they are dropped, as QuestDB itself drops them."),
+		fragmentBytes: counter("fragment_bytes_total", "Bytes of those fragments."),
+		tooLong:       rejected.WithLabelValues(reasonTooLong),
+		malformed:     rejected.WithLabelValues(reasonMalformed),
+		sessions:      gauge("sessions", "Writers connected now."),
+		waiting:       gauge("sessions_waiting", "Writers that wait because ILP_MAX_CLIENTS are connected, and those not yet accepted by the listener not counted."),
+		accepted:      counter("sessions_total", "Writers that were accepted."),
+		ended: vec("sessions_ended_total", "Sessions that ended, by reason.",
+			"reason", endByWriter, endIdle, endError, endDrain, endNoMemory),
+		refused: vec("connections_refused_total", "Connections that did not become a session, by reason.",
+			"reason", notAllowed, acceptFailed),
+		fragmentMemory: gauge("fragment_memory_bytes", "Bytes of memory that records hold whose end was not read yet."),
+		fragmentLimit:  gauge("fragment_memory_limit_bytes", "Bytes of memory that such records may hold."),
+	}
+}

@@ -1,0 +1,181 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"questdb-ilp-proxy/proxy/delivery"
+	"questdb-ilp-proxy/proxy/logging"
+)
+
+// ErrServerClosed is what Serve returns after Shutdown or Close.
+var ErrServerClosed = errors.New("proxy: server closed")
+
+// logEvery is how often a message about writers is logged at most; what happens
+// in between is counted.
+const logEvery = 10 * time.Second
+
+// Options configure a Server. Dispatcher and Metrics must be set.
+type Options struct {
+	// Dispatcher takes the records.
+	Dispatcher *delivery.Dispatcher
+	// Allow says who may connect; nil means everybody.
+	Allow func(netip.Addr) bool
+	// MaxClients is how many writers are served at a time, 10,000 if zero. More
+	// are not accepted until one leaves.
+	MaxClients int
+	// IdleTimeout is how long a writer may say nothing before it is
+	// disconnected; zero means for ever.
+	IdleTimeout time.Duration
+	// MaxRecord is the size in bytes of the longest record that is passed on,
+	// its line end included; 1 MiB if zero.
+	MaxRecord int
+	// FragmentMemory is how many bytes the records may hold whose end was not
+	// read yet, of all writers together; 16 MiB if zero.
+	FragmentMemory int64
+	Logger         *slog.Logger
+	Metrics        *Metrics
+}
+
+// A Server accepts writers and makes a session of each.
+type Server struct {
+	o     Options
+	log   *slog.Logger
+	limit *logging.Limiter
+	m     *Metrics
+	slots chan struct{}
+	// fragments is what the sessions' unfinished records hold, in bytes.
+	fragments atomic.Int64
+	ctx       context.Context // ends every session at once
+	cancel    context.CancelFunc
+
+	mu        sync.Mutex
+	closing   bool
+	listeners map[net.Listener]struct{}
+	sessions  map[*session]struct{}
+	wg        sync.WaitGroup // one for each session and each Serve
+}
+
+// NewServer returns a Server that serves nothing yet.
+func NewServer(o Options) *Server {
+	if o.MaxClients <= 0 {
+		o.MaxClients = 10000
+	}
+	if o.MaxRecord <= 0 {
+		o.MaxRecord = 1 << 20
+	}
+	if o.FragmentMemory <= 0 {
+		o.FragmentMemory = 16 << 20
+	}
+	if o.Allow == nil {
+		o.Allow = func(netip.Addr) bool { return true }
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{
+		o:         o,
+		log:       o.Logger,
+		limit:     logging.NewLimiter(o.Logger, logEvery),
+		m:         o.Metrics,
+		slots:     make(chan struct{}, o.MaxClients),
+		listeners: make(map[net.Listener]struct{}),
+		sessions:  make(map[*session]struct{}),
+	}
+	s.m.fragmentLimit.Set(float64(o.FragmentMemory))
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// Sessions returns how many writers are connected.
+func (s *Server) Sessions() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sessions)
+}
+
+// Shutdown closes the listeners and ends the sessions: each writer is told by a
+// half-close and read on until it ends, or has been quiet for a moment after a
+// whole record. Sessions that go on when half of ctx's time is over are ended
+// then. It returns when no session is left.
+func (s *Server) Shutdown(ctx context.Context) {
+	var half time.Time // zero: no limit
+	if deadline, ok := ctx.Deadline(); ok {
+		half = time.Now().Add(time.Until(deadline) / 2)
+	}
+	for _, se := range s.close() {
+		se.drain(half)
+	}
+	done := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		close(done)
+	}()
+	var over <-chan time.Time
+	if !half.IsZero() {
+		t := time.NewTimer(time.Until(half))
+		defer t.Stop()
+		over = t.C
+	}
+	select {
+	case <-done:
+	case <-over:
+	case <-ctx.Done():
+	}
+	s.Close()
+	<-done
+}
+
+// Close ends everything at once, without reading what writers still have to say,
+// and waits for it.
+func (s *Server) Close() {
+	s.cancel()
+	for _, se := range s.close() {
+		se.kick()
+	}
+	s.wg.Wait()
+	s.limit.Flush()
+}
+
+// close closes the listeners and returns the sessions there are; no more follow.
+func (s *Server) close() []*session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closing = true
+	for l := range s.listeners {
+		_ = l.Close()
+	}
+	all := make([]*session, 0, len(s.sessions))
+	for se := range s.sessions {
+		all = append(all, se)
+	}
+	return all
+}
+
+// evict ends the session with the largest unfinished record, and more of them,
+// until the memory for those suffices again. Whoever sends whole records is
+// never held up by those who don't.
+func (s *Server) evict() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sum := s.fragments.Load()
+	for sum > s.o.FragmentMemory {
+		var worst *session
+		for se := range s.sessions {
+			if !se.evicted.Load() && (worst == nil || se.held.Load() > worst.held.Load()) {
+				worst = se
+			}
+		}
+		if worst == nil {
+			return
+		}
+		sum -= worst.held.Load()
+		worst.evict()
+	}
+}

@@ -1,0 +1,188 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"questdb-ilp-proxy/proxy/delivery"
+)
+
+func TestMaxClients(t *testing.T) {
+	h := start(t, Options{MaxClients: 2}, delivery.Options{})
+	a, b := h.dial(t), h.dial(t)
+	send(t, a, "t v=1i\n")
+	h.arrived(t, "t v=1i\n")
+	send(t, b, "t v=2i\n")
+	h.arrived(t, "t v=1i\nt v=2i\n")
+	c := h.dial(t)
+	send(t, c, "t v=3i\n")
+	await(t, "the third to wait", func() bool { return testutil.ToFloat64(h.m.waiting) == 1 })
+	if n := h.Sessions(); n != 2 {
+		t.Errorf("%d sessions, want 2", n)
+	}
+	_ = a.Close()
+	h.arrived(t, "t v=1i\nt v=2i\nt v=3i\n")
+}
+
+func TestAllow(t *testing.T) {
+	h := start(t, Options{Allow: func(a netip.Addr) bool { return a == netip.MustParseAddr("127.0.0.2") }}, delivery.Options{})
+	awaitEnd(t, h.dial(t))
+	if n := testutil.ToFloat64(h.m.refused.WithLabelValues(notAllowed)); n != 1 {
+		t.Errorf("%v connections refused, want 1", n)
+	}
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	c, err := from.Dial("tcp", h.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(t, c, "t v=1i\n")
+	h.arrived(t, "t v=1i\n")
+	_ = c.Close()
+}
+
+// brokenListener fails a few times, as a listener without file handles does.
+type brokenListener struct {
+	net.Listener
+	failures atomic.Int32
+	broken   int32
+}
+
+func (l *brokenListener) Accept() (net.Conn, error) {
+	if l.failures.Add(1) <= l.broken {
+		return nil, errors.New("too many open files")
+	}
+	return l.Listener.Accept()
+}
+
+func TestAcceptGoesOnAfterErrors(t *testing.T) {
+	h := start(t, Options{}, delivery.Options{})
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &brokenListener{Listener: inner, broken: 4}
+	began := time.Now()
+	go func() { _ = h.Serve(l) }()
+	c, err := net.Dial("tcp", inner.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(t, c, "t v=1i\n")
+	h.arrived(t, "t v=1i\n")
+	if took, least := time.Since(began), (5+10+20+40)*time.Millisecond; took < least {
+		t.Errorf("went on after %v; four pauses are at least %v", took, least)
+	}
+	if n := strings.Count(h.log.String(), "cannot accept"); n != 1 {
+		t.Errorf("logged %d times, want once", n)
+	}
+	_ = c.Close()
+}
+
+func TestShutdownReadsWhatWritersStillSay(t *testing.T) {
+	h := start(t, Options{}, delivery.Options{})
+	c := h.dial(t)
+	send(t, c, "t v=1i\n")
+	h.arrived(t, "t v=1i\n")
+	idle := h.dial(t)
+	await(t, "both sessions", func() bool { return h.Sessions() == 2 })
+
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var wg sync.WaitGroup
+	began := time.Now()
+	wg.Go(func() { h.Shutdown(ctx) })
+	awaitEnd(t, c) // the half-close tells the writer, which says a last word
+	send(t, c, "t v=2i\n")
+	_ = c.CloseWrite()
+	wg.Wait()
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("took %v with an idle writer and one that ended", took)
+	}
+	awaitEnd(t, idle)
+	h.arrived(t, "t v=1i\nt v=2i\n")
+	if _, err := net.Dial("tcp", h.addr); err == nil {
+		t.Error("still listening")
+	}
+}
+
+func TestShutdownWaitsForTheRestOfARecord(t *testing.T) {
+	h := start(t, Options{}, delivery.Options{})
+	c := h.dial(t)
+	send(t, c, "t v=1")
+	await(t, "the fragment", func() bool { return testutil.ToFloat64(h.m.bytes) == 5 })
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var wg sync.WaitGroup
+	wg.Go(func() { h.Shutdown(ctx) })
+	awaitEnd(t, c)
+	time.AfterFunc(3*quiet, func() { _, _ = c.Write([]byte("2i\n")) })
+	wg.Wait()
+	h.arrived(t, "t v=12i\n")
+}
+
+func TestShutdownEndsAtHalfTime(t *testing.T) {
+	h := start(t, Options{}, delivery.Options{})
+	chatty, cut := h.dial(t), h.dial(t)
+	send(t, cut, "t v=1")
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+				_, _ = chatty.Write([]byte("t v=2i\n"))
+			}
+		}
+	})
+	await(t, "both sessions", func() bool { return h.Sessions() == 2 })
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	h.Shutdown(ctx)
+	if ctx.Err() != nil {
+		t.Error("the sessions took all of the time, not half")
+	}
+	close(stop)
+	wg.Wait()
+	if n := testutil.ToFloat64(h.m.fragments); n != 1 {
+		t.Errorf("%v fragments counted, want 1", n)
+	}
+}
+
+func TestManyShortConnections(t *testing.T) {
+	const writers, each = 20, 100
+	h := start(t, Options{}, delivery.Options{Lanes: 4})
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			for range each {
+				c, err := net.Dial("tcp", h.addr)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = c.Write([]byte("t v=1i\n"))
+				_ = c.Close()
+			}
+		})
+	}
+	wg.Wait()
+	const want = writers * each * len("t v=1i\n")
+	await(t, "all rows", func() bool { return len(h.db.Received()) == want })
+	await(t, "the sessions to end", func() bool { return h.Sessions() == 0 })
+	if n := h.db.Stats().MaxOpen; n > 8 {
+		t.Errorf("%d upstream connections, more than the pool allows", n)
+	}
+}

@@ -1,0 +1,348 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"questdb-ilp-proxy/proxy/delivery"
+	"questdb-ilp-proxy/proxy/ilp"
+)
+
+const (
+	// quiet is how long a writer must say nothing after a whole record, when the
+	// proxy is to end, for the session to be over.
+	quiet = 200 * time.Millisecond
+	// keepFragment is the largest buffer, in bytes, that a session keeps for its
+	// next unfinished record while it has none. Ten thousand sessions may idle.
+	keepFragment = 1 << 10
+)
+
+// A session reads from one writer. All its fields are its goroutine's, but for
+// the atomic ones.
+type session struct {
+	srv  *Server
+	conn net.Conn
+	raw  syscall.RawConn
+	out  *delivery.Writer
+	scan ilp.Scanner
+
+	// fragment holds the record that has begun and whose end was not read yet.
+	fragment []byte
+	// held is what fragment costs: its capacity in bytes. Others read it.
+	held atomic.Int64
+	// skipping is set within a record that is too long, until its end.
+	skipping bool
+	// dropped is how many bytes of that record there were already.
+	dropped int64
+
+	// in is what receive reads into, and got and failed what came of it.
+	in      *delivery.Block
+	got     int
+	failed  error
+	receive func(fd uintptr) bool
+
+	lastRead time.Time // only kept for the idle timeout
+	armed    time.Time // the read deadline that is set; zero for none
+
+	// kicked is set to wake the session from outside; draining and evicted say
+	// what for.
+	kicked, draining, evicted atomic.Bool
+	half                      atomic.Int64 // when a drain ends at the latest: Unix nanoseconds, 0 for never
+	told                      bool         // our half-close was sent
+}
+
+func newSession(srv *Server, conn net.Conn) (*session, error) {
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return nil, fmt.Errorf("a connection of type %T cannot be read without blocking", conn)
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("reading from %v: %w", conn.RemoteAddr(), err)
+	}
+	s := &session{srv: srv, conn: conn, raw: raw, out: srv.o.Dispatcher.NewWriter(conn.RemoteAddr().String())}
+	s.receive = s.tryReceive // once: a method value allocates
+	return s, nil
+}
+
+// run reads until the writer ends or ctx does, and returns why it ended.
+func (s *session) run(ctx context.Context) (reason string) {
+	for {
+		n, err := s.read(ctx)
+		if n > 0 {
+			s.consume(n)
+		}
+		if err == nil {
+			continue
+		}
+		if reason, over := s.over(ctx, err); over {
+			s.lost()
+			return reason
+		}
+	}
+}
+
+// read waits for bytes and leaves them in s.in, behind the fragment if that is
+// small. No memory is held while it waits: ten thousand sessions may.
+func (s *session) read(ctx context.Context) (int, error) {
+	s.arm()
+	for {
+		s.got, s.failed = -1, nil
+		if err := s.raw.Read(s.receive); err != nil {
+			return 0, err
+		}
+		if s.failed != nil {
+			return 0, s.failed
+		}
+		if s.got > 0 {
+			return s.got, nil
+		}
+		if s.got == 0 {
+			return 0, io.EOF
+		}
+		// The budget is used up: wait for it, not for the writer.
+		b, err := s.out.Buffer(ctx)
+		if err != nil {
+			return 0, err
+		}
+		s.in = b
+	}
+}
+
+// tryReceive reads once, without waiting. It returns false to be called again
+// when there is something to read.
+func (s *session) tryReceive(fd uintptr) bool {
+	if s.in == nil {
+		if s.in = s.out.TryBuffer(); s.in == nil {
+			return true
+		}
+	}
+	var n int
+	var err error
+	for {
+		n, err = syscall.Read(int(fd), s.in.Bytes()[s.offset():])
+		if err != syscall.EINTR {
+			break
+		}
+	}
+	if err == syscall.EAGAIN {
+		s.giveBack()
+		if len(s.fragment) == 0 && cap(s.fragment) > keepFragment {
+			s.setFragment(nil)
+		}
+		return false
+	}
+	if err != nil {
+		s.failed = os.NewSyscallError("read", err)
+		s.giveBack()
+		return true
+	}
+	if s.got = n; n == 0 {
+		s.giveBack()
+	}
+	return true
+}
+
+func (s *session) giveBack() {
+	s.out.Return(s.in)
+	s.in = nil
+}
+
+// offset is where in a block the next bytes belong: behind the fragment, so that
+// they continue it without a copy. A large fragment is continued where it is.
+func (s *session) offset() int {
+	if len(s.fragment) > s.srv.o.Dispatcher.BlockSize()/2 {
+		return 0
+	}
+	return len(s.fragment)
+}
+
+// consume takes the n bytes that were read into s.in.
+func (s *session) consume(n int) {
+	b := s.in
+	s.in = nil
+	s.srv.m.bytes.Add(float64(n))
+	if s.srv.o.IdleTimeout > 0 {
+		s.lastRead = time.Now()
+	}
+
+	begin, records := s.offset(), 0 // records are whole from begin on
+	limit := begin + n
+	data := b.Bytes()[begin:limit]
+	if len(s.fragment) > 0 || s.skipping {
+		end, ok := s.scan.Next(data)
+		if !ok {
+			s.extend(data)
+			s.out.Return(b)
+			return
+		}
+		switch size := len(s.fragment) + end; {
+		case s.skipping, size > s.srv.o.MaxRecord:
+			s.tooLong(size)
+			begin += end
+		case begin == 0:
+			s.setFragment(append(s.fragment, data[:end]...))
+			s.large()
+			begin += end
+		default:
+			begin -= copy(b.Bytes(), s.fragment)
+			records = 1
+			s.srv.m.records.Inc()
+		}
+		s.setFragment(s.fragment[:0])
+		data = data[end:]
+	}
+	end, more := s.scan.Scan(data)
+	s.srv.m.records.Add(float64(more))
+	records += more
+	tail := data[end:]
+	whole := b.Bytes()[begin : limit-len(tail)]
+	s.setFragment(append(s.fragment, tail...))
+
+	if len(whole) > 0 && s.out.Suspect() {
+		whole, records = s.wellFormed(whole)
+	}
+	if len(whole) == 0 {
+		s.out.Return(b)
+		return
+	}
+	if begin > 0 {
+		copy(b.Bytes(), whole)
+	}
+	s.out.Append(b, len(whole), records)
+}
+
+// extend adds data to the record that has not ended yet.
+func (s *session) extend(data []byte) {
+	if !s.skipping && len(s.fragment)+len(data) <= s.srv.o.MaxRecord {
+		s.setFragment(append(s.fragment, data...))
+		return
+	}
+	s.skipping = true
+	s.dropped += int64(len(s.fragment) + len(data))
+	s.setFragment(s.fragment[:0])
+}
+
+// tooLong rejects the record that has just ended: size bytes of it, and what was
+// dropped before.
+func (s *session) tooLong(size int) {
+	s.srv.m.records.Inc()
+	s.srv.m.tooLong.Inc()
+	s.srv.limit.Log(s.srv.ctx, slog.LevelWarn, reasonTooLong, "rejected a record that is longer than ILP_MAX_RECORD",
+		slog.String("remote", s.out.Remote()), slog.Int64("bytes", s.dropped+int64(size)), slog.Int("limit", s.srv.o.MaxRecord))
+	s.skipping, s.dropped = false, 0
+}
+
+// large puts the fragment, now a whole record larger than half a block, on the
+// lane: its memory moves there.
+func (s *session) large() {
+	s.srv.m.records.Inc()
+	p := s.fragment
+	s.setFragment(nil)
+	if s.out.Suspect() && !s.acceptable(p) {
+		return
+	}
+	s.out.AppendLarge(p)
+}
+
+// setFragment replaces the fragment and accounts for its memory.
+func (s *session) setFragment(p []byte) {
+	s.fragment = p
+	held := int64(cap(p))
+	if before := s.held.Swap(held); held != before {
+		sum := s.srv.fragments.Add(held - before)
+		s.srv.m.fragmentMemory.Set(float64(sum))
+		if held > before && sum > s.srv.o.FragmentMemory {
+			s.srv.evict()
+		}
+	}
+}
+
+// wellFormed keeps those of the whole records that QuestDB's parser accepts.
+func (s *session) wellFormed(whole []byte) (kept []byte, records int) {
+	var scan ilp.Scanner
+	kept = whole[:0]
+	for len(whole) > 0 {
+		n, ok := scan.Next(whole)
+		if !ok {
+			break // cannot be: the records are whole
+		}
+		record := whole[:n]
+		whole = whole[n:]
+		if s.acceptable(record) {
+			kept = append(kept, record...)
+			records++
+		}
+	}
+	return kept, records
+}
+
+// acceptable says whether record is well-formed, and rejects it if it is not.
+func (s *session) acceptable(record []byte) bool {
+	err := ilp.Validate(record)
+	if err == nil {
+		return true
+	}
+	s.srv.m.malformed.Inc()
+	s.srv.limit.Log(s.srv.ctx, slog.LevelWarn, reasonMalformed, "rejected a malformed record",
+		slog.String("remote", s.out.Remote()), slog.Any("error", err), slog.String("record", excerpt(record)))
+	return false
+}
+
+// excerpt returns the beginning of a record for the log.
+func excerpt(record []byte) string {
+	const most = 120
+	if len(record) > most {
+		return fmt.Sprintf("%q...", record[:most])
+	}
+	return fmt.Sprintf("%q", record)
+}
+
+// lost says that the writer ended within a record.
+func (s *session) lost() {
+	n := s.dropped + int64(len(s.fragment))
+	if n == 0 {
+		return
+	}
+	s.srv.m.fragments.Inc()
+	s.srv.m.fragmentBytes.Add(float64(n))
+	s.srv.limit.Log(s.srv.ctx, slog.LevelWarn, "fragment", "a writer ended in the middle of a record; that record is dropped",
+		slog.String("remote", s.out.Remote()), slog.Int64("bytes", n))
+}
+
+// over says whether a failed read ends the session, and why.
+func (s *session) over(ctx context.Context, err error) (reason string, over bool) {
+	s.kicked.Store(false)
+	switch {
+	case s.evicted.Load():
+		s.srv.limit.Log(ctx, slog.LevelWarn, endNoMemory, "disconnected a writer with a long unfinished record: unfinished records used up their part of ILP_BUFFER",
+			slog.String("remote", s.out.Remote()), slog.Int("bytes", len(s.fragment)))
+		return endNoMemory, true
+	case errors.Is(err, io.EOF):
+		return endByWriter, true
+	case ctx.Err() != nil:
+		return endDrain, true
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return s.timeout()
+	}
+	s.srv.log.Debug("a writer's connection failed", "remote", s.out.Remote(), "error", err)
+	return endError, true
+}
+
+// close ends the connection. What was appended is still delivered.
+func (s *session) close() {
+	_ = s.conn.Close()
+	if s.in != nil {
+		s.giveBack()
+	}
+	s.setFragment(nil)
+	s.out.Close()
+}
