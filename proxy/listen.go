@@ -111,9 +111,9 @@ func (s *Server) serve(se *session) {
 	s.mu.Lock()
 	delete(s.sessions, se)
 	s.mu.Unlock()
-	se.close()
 	s.m.ended.WithLabelValues(reason).Inc()
 	s.m.sessions.Dec()
+	se.close()
 	<-s.slots
 }
 

@@ -164,7 +164,12 @@ func (s *Server) close() []*session {
 func (s *Server) evict() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sum := s.fragments.Load()
+	var sum int64 // without those that are about to end and give theirs back
+	for se := range s.sessions {
+		if !se.evicted.Load() {
+			sum += se.held.Load()
+		}
+	}
 	for sum > s.o.FragmentMemory {
 		var worst *session
 		for se := range s.sessions {
