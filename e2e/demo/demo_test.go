@@ -15,11 +15,10 @@ import (
 
 // demo is a demo.sh that runs in its own process group and temporary folder.
 type demo struct {
-	cmd    *exec.Cmd
-	tmp    string
-	stdout *bufio.Reader
-	seen   bytes.Buffer
-	stderr bytes.Buffer
+	cmd  *exec.Cmd
+	tmp  string
+	out  *bufio.Reader
+	seen bytes.Buffer
 }
 
 func start(t *testing.T) *demo {
@@ -28,13 +27,13 @@ func start(t *testing.T) *demo {
 	d.cmd = exec.CommandContext(t.Context(), "./demo.sh")
 	// What the surroundings configure must not disturb it.
 	d.cmd.Env = append(os.Environ(), "TMPDIR="+d.tmp, "ILP_LISTEN=nonsense", "QDB_CLIENT_CONF=nonsense")
-	d.cmd.Stderr = &d.stderr
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := d.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.stdout = bufio.NewReader(io.TeeReader(out, &d.seen))
+	d.cmd.Stderr = d.cmd.Stdout // in the order of a terminal
+	d.out = bufio.NewReader(io.TeeReader(out, &d.seen))
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -45,9 +44,9 @@ func start(t *testing.T) *demo {
 func (d *demo) until(t *testing.T, prefix string) {
 	t.Helper()
 	for {
-		line, err := d.stdout.ReadString('\n')
+		line, err := d.out.ReadString('\n')
 		if err != nil {
-			t.Fatalf("the demo ended before %q: %v\n%s%s", prefix, err, d.seen.String(), d.stderr.String())
+			t.Fatalf("the demo ended before %q: %v\n%s", prefix, err, d.seen.String())
 		}
 		if strings.HasPrefix(line, prefix) {
 			return
@@ -58,7 +57,7 @@ func (d *demo) until(t *testing.T, prefix string) {
 // wait returns the exit code, and fails the test if anything is left.
 func (d *demo) wait(t *testing.T) int {
 	t.Helper()
-	if _, err := io.Copy(io.Discard, d.stdout); err != nil { // ends when no process holds the pipe any more
+	if _, err := io.Copy(io.Discard, d.out); err != nil { // ends when no process holds the pipe any more
 		t.Error(err)
 	}
 	d.cmd.Wait() // the exit code tells
@@ -83,7 +82,7 @@ func TestTwiceAtOnce(t *testing.T) {
 			}
 		}
 		if code != 0 || t.Failed() {
-			t.Errorf("exit code %d\n%s%s", code, out, d.stderr.String())
+			t.Errorf("exit code %d\n%s", code, out)
 		}
 	}
 }
@@ -99,7 +98,7 @@ func TestInterrupted(t *testing.T) {
 				t.Fatal(err)
 			}
 			if code := d.wait(t); code != 130 {
-				t.Errorf("exit code %d, want 130\n%s%s", code, d.seen.String(), d.stderr.String())
+				t.Errorf("exit code %d, want 130\n%s", code, d.seen.String())
 			}
 		})
 	}
