@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 
@@ -21,9 +22,8 @@ d, x, y and alg, as "jose jwk gen" does. It holds the private key: keep it safe.
 
 With --out it goes to a new file that only you can read; a file that exists
 already is never written over. Else it goes to standard output.`,
-		Example: `  questdb-ilp-proxy keygen --kid writer --out writer.jwk
-  questdb-ilp-proxy keygen --kid writer | kubectl create secret generic ilp --from-file=jwk=/dev/stdin`,
-		Args: cobra.NoArgs,
+		Example: `  questdb-ilp-proxy keygen --kid writer --out writer.jwk`,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("out") && out == "" {
 				return &ExitError{ExitUsage, errors.New("--out is empty, should be the name of a new file")}
@@ -58,12 +58,15 @@ func (p *program) keygen(kid, out string) error {
 		}
 		return nil
 	}
-	return writeNew(out, jwk)
+	return newFile(out, func(file io.Writer) error {
+		_, err := file.Write(jwk)
+		return err
+	})
 }
 
-// writeNew writes a file that does not exist yet and that only its owner can
-// read. If that fails, nothing of it is left.
-func writeNew(path string, data []byte) (err error) {
+// newFile makes a file that does not exist yet and that only its owner can
+// read. If write or anything else fails, nothing of it is left.
+func newFile(path string, write func(io.Writer) error) (err error) {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s exists already, and a key is never written over; choose another name, or remove it first", path)
@@ -76,6 +79,5 @@ func writeNew(path string, data []byte) (err error) {
 			err = errors.Join(fmt.Errorf("write the key file: %w", err), os.Remove(path))
 		}
 	}()
-	_, writeErr := file.Write(data)
-	return errors.Join(writeErr, file.Sync(), file.Close())
+	return errors.Join(write(file), file.Sync(), file.Close())
 }
