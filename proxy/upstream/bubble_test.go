@@ -169,7 +169,7 @@ func TestNoTightLoopWhateverTheServerDoes(t *testing.T) {
 		"closes when ready": {func(nc net.Conn) {
 			accept(nc)
 			time.Sleep(200 * time.Millisecond)
-		}, 60, 20, 14, nil},
+		}, 100, 20, 14, nil}, // two or three after each pause
 		"never speaks": {func(nc net.Conn) { _, _ = io.Copy(io.Discard, nc) }, 30, 10, 11,
 			[]string{"no challenge within 15s", "full", "stuck", "without authentication"}},
 		"speaks another protocol": {func(nc net.Conn) {
@@ -530,7 +530,7 @@ func TestCloseEndsEverything(t *testing.T) {
 			t.Errorf("who waited got %v", err)
 		}
 		<-a.Done()
-		if !errors.Is(a.End().Err, net.ErrClosed) && !errors.Is(a.End().Err, io.ErrClosedPipe) {
+		if !errors.Is(a.End().Err, net.ErrClosed) {
 			t.Errorf("end %+v", a.End())
 		}
 		a.Discard()

@@ -43,6 +43,8 @@ type Conn struct {
 	}
 
 	closeOnce sync.Once
+	closing   atomic.Bool // we are closing it
+	ours      bool        // that is why it ended; written before done is closed
 	discarded atomic.Bool
 	done      chan struct{}
 	end       End // written before done is closed
@@ -72,7 +74,9 @@ type End struct {
 	// can tell, before the server's FIN or reset arrived. It is false in doubt.
 	AfterHalfClose bool
 	// Unacked is how many bytes of ours, our FIN counting as one, the server's
-	// kernel had not acknowledged when the end was noticed; -1 if unknown.
+	// kernel had not acknowledged when the end was noticed; -1 if unknown. Noticed
+	// may be a moment after it happened, and acknowledgements go on: 0 excludes
+	// lost bytes, but not for certain that the two FINs crossed.
 	Unacked int
 }
 
@@ -192,6 +196,7 @@ func (c *Conn) Discard() {
 // close closes the socket and waits until the reader has noticed.
 func (c *Conn) close() {
 	c.closeOnce.Do(func() {
+		c.closing.Store(true)
 		// Whatever Close has to say, the connection is gone.
 		_ = c.nc.Close()
 	})
@@ -221,12 +226,16 @@ func (c *Conn) read() {
 // finish records how the connection ended.
 func (c *Conn) finish(err error, surplus int64) {
 	end := End{Err: err, At: time.Now(), Unacked: -1}
-	if errors.Is(err, io.EOF) {
+	c.ours = c.closing.Load()
+	switch {
+	case errors.Is(err, io.EOF):
 		end.Err = nil
 		if c.raw != nil {
 			// A reset that came behind the FIN does not show in reads any more.
 			end.Err = socketError(c.raw)
 		}
+	case c.ours && !errors.Is(err, net.ErrClosed):
+		end.Err = fmt.Errorf("%w: %w", net.ErrClosed, err) // not every kind of connection says so
 	}
 	if n, err := c.Unacked(); err == nil {
 		end.Unacked = n

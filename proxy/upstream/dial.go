@@ -166,6 +166,7 @@ func (p *Pool) connectIP(ctx context.Context, addr string, dialUntil time.Time) 
 	c.established = time.Now()
 	c.renewAt = renewAt(c.established, p.opts.MaxAge)
 	p.metrics.handshake(kindOK)
+	c.log.Debug("connection to QuestDB ready", "handshake", took, "challenge", result.Challenge)
 	p.metrics.HandshakeSeconds.Observe(took.Seconds())
 	return c, failure{}
 }

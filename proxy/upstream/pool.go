@@ -431,15 +431,14 @@ func (p *Pool) ended(c *Conn) {
 		p.mu.Unlock()
 		return // on probation: who made it looks at that
 	}
-	ours := p.closed || state == stateGone || c.discarded.Load()
 	p.live.down(c.end.At)
 	p.reconcile()
 	p.mu.Unlock()
-	if ours {
+	if c.ours {
 		return
 	}
 	age := c.end.At.Sub(c.established)
-	if state == stateIdle {
+	if state == stateIdle || state == stateGone && !c.discarded.Load() { // or just swept away as dead
 		p.metrics.ClosedIdle.Inc()
 		c.log.Debug("QuestDB closed an idle connection; replacing it", "age", age.Round(time.Millisecond), "error", c.end.Err)
 	}

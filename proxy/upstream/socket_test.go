@@ -81,6 +81,7 @@ func awaitEnd(t *testing.T, c *Conn) End {
 }
 
 func TestKeepsConnectionsReady(t *testing.T) {
+	t.Parallel()
 	s, p, logs := withServer(t, Options{MinIdle: 2, Max: 4})
 	await(t, p, "2 idle ones", func(st Status) bool { return st.Idle == 2 && st.Connecting == 0 })
 	start := time.Now()
@@ -108,6 +109,7 @@ func TestKeepsConnectionsReady(t *testing.T) {
 }
 
 func TestWrongKeyThenRight(t *testing.T) {
+	t.Parallel()
 	key := testKey(t)
 	s, p, logs := withServer(t, Options{MinIdle: 2, Max: 4, Key: key}, func(b *standin.Behaviour) { b.RefuseKeys = true })
 	await(t, p, "a reason", func(st Status) bool { return strings.Contains(st.Reason, "wrong credentials") })
@@ -124,6 +126,7 @@ func TestWrongKeyThenRight(t *testing.T) {
 }
 
 func TestNoServerThenServer(t *testing.T) {
+	t.Parallel()
 	key := testKey(t)
 	s := standin.New(t, key.AuthLine())
 	s.StopListening()
@@ -145,6 +148,7 @@ func TestNoServerThenServer(t *testing.T) {
 }
 
 func TestSilentServer(t *testing.T) {
+	t.Parallel()
 	s, p, _ := withServer(t, Options{MinIdle: 2, Max: 4, AuthTimeout: 50 * time.Millisecond},
 		func(b *standin.Behaviour) { b.Challenge = standin.ChallengeNone })
 	await(t, p, "a reason", func(st Status) bool { return strings.Contains(st.Reason, "no challenge within 50ms") })
@@ -158,6 +162,7 @@ func TestSilentServer(t *testing.T) {
 }
 
 func TestServerLimitedBelowMax(t *testing.T) {
+	t.Parallel()
 	s, p, _ := withServer(t, Options{MinIdle: 1, Max: 8, AuthTimeout: 200 * time.Millisecond},
 		func(b *standin.Behaviour) { b.ConnLimit = 3 })
 	var wg sync.WaitGroup
@@ -183,6 +188,7 @@ func TestServerLimitedBelowMax(t *testing.T) {
 }
 
 func TestKilledIdleConnectionsAreReplaced(t *testing.T) {
+	t.Parallel()
 	s, p, logs := withServer(t, Options{MinIdle: 3, Max: 6})
 	for round := range 3 {
 		await(t, p, "3 idle ones", func(st Status) bool { return st.Idle == 3 && st.Connecting == 0 })
@@ -202,6 +208,7 @@ func TestKilledIdleConnectionsAreReplaced(t *testing.T) {
 }
 
 func TestMaxIsNeverExceeded(t *testing.T) {
+	t.Parallel()
 	const limit = 5
 	var open, most atomic.Int64
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -251,6 +258,7 @@ func TestMaxIsNeverExceeded(t *testing.T) {
 }
 
 func TestRefusedConnectionIsNeverHandedOut(t *testing.T) {
+	t.Parallel()
 	s, p, _ := withServer(t, Options{MinIdle: 2, Max: 8, RetryBase: time.Millisecond, RetryMax: 2 * time.Millisecond})
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -265,7 +273,7 @@ func TestRefusedConnectionIsNeverHandedOut(t *testing.T) {
 		}
 	})
 	var handedOut []string
-	for range 60 {
+	for range 40 {
 		c := acquire(t, p)
 		handedOut = append(handedOut, c.nc.LocalAddr().String())
 		c.Discard()
@@ -287,6 +295,7 @@ func TestRefusedConnectionIsNeverHandedOut(t *testing.T) {
 }
 
 func TestEnds(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		do    func(t *testing.T, s *standin.Server, c *Conn)
 		check func(End) bool
@@ -353,8 +362,9 @@ func TestEnds(t *testing.T) {
 // A FIN that the reader has not noticed yet when we half-close is not an answer to
 // our FIN, even if everything is acknowledged when it is.
 func TestHalfCloseAfterTheServersFINIsNoCleanEnd(t *testing.T) {
+	t.Parallel()
 	s, p, _ := withServer(t, Options{MinIdle: 0, Max: 1})
-	for range 50 {
+	for range 10 {
 		c := acquire(t, p)
 		conns := s.Conns()
 		c.closeWrite.Lock() // the reader needs it, and so learns late
@@ -374,6 +384,7 @@ func TestHalfCloseAfterTheServersFINIsNoCleanEnd(t *testing.T) {
 }
 
 func TestUnackedWhileTheServerIsStalled(t *testing.T) {
+	t.Parallel()
 	s, p, _ := withServer(t, Options{MinIdle: 0, Max: 1})
 	c := acquire(t, p)
 	s.Wait(t, "the login", func(st standin.Stats) bool { return st.OK == 1 })

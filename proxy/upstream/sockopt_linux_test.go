@@ -22,6 +22,7 @@ func userTimeoutOf(t *testing.T, c *Conn) time.Duration {
 // Since Linux 5.11 the user timeout ends connections to a server that is stopped,
 // which is backpressure and no failure.
 func TestUserTimeoutIsSuspendedWhileTheServerTakesNothing(t *testing.T) {
+	t.Parallel()
 	s, p, _ := withServer(t, Options{MinIdle: 0, Max: 1})
 	c := acquire(t, p)
 	c.sock.tune(c.raw)
