@@ -3,12 +3,256 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
 
 	"questdb-ilp-proxy/config"
+	"questdb-ilp-proxy/proxy"
+	"questdb-ilp-proxy/proxy/admin"
+	"questdb-ilp-proxy/proxy/delivery"
+	"questdb-ilp-proxy/proxy/upstream"
 )
 
-// serve runs the proxy until it is told to end, and returns the exit code.
-func serve(_ context.Context, _ *config.Config, _ *slog.Logger) (exitCode int, err error) {
-	return ExitFailure, errors.New("not built yet")
+// overhead is what the proxy may need beside ILP_BUFFER before the garbage
+// collector works harder: code, sessions, blocks between two uses.
+const overhead = 48 << 20
+
+// adminGrace is how long requests to the admin port may take at the end.
+const adminGrace = time.Second
+
+// instance is one running proxy.
+type instance struct {
+	cfg    *config.Config
+	log    *slog.Logger
+	pool   *upstream.Pool
+	lanes  *delivery.Dispatcher
+	server *proxy.Server
+	admin  *admin.Server // nil: off
+	ending atomic.Bool
+
+	listeners []net.Listener
+	wg        sync.WaitGroup
+	failed    chan error // a server that should have gone on
+}
+
+// serve runs the proxy until it is told to end, and returns the exit code: 0 if
+// everything that was accepted is delivered, 1 if records were left.
+func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) (exitCode int, err error) {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
+	defer signal.Stop(signals)
+
+	limitMemory(cfg)
+	raiseFileLimit(cfg, log)
+	p, err := newInstance(cfg, log)
+	if err != nil {
+		return ExitFailure, err
+	}
+	defer p.close()
+	if err := p.listen(ctx); err != nil {
+		return ExitFailure, err
+	}
+	p.start()
+
+	select {
+	case s := <-signals:
+		log.Info("ending: delivering what is left", "signal", s.String(), "timeout", cfg.DrainTimeout)
+	case <-ctx.Done():
+		log.Info("ending: delivering what is left", "timeout", cfg.DrainTimeout)
+	case err := <-p.failed:
+		log.Error("ending: delivering what is left", "error", err, "timeout", cfg.DrainTimeout)
+		exitCode = ExitFailure
+	}
+	return max(exitCode, p.end(signals)), nil
+}
+
+// newInstance connects the parts; it opens nothing.
+func newInstance(cfg *config.Config, log *slog.Logger) (*instance, error) {
+	reg := admin.NewRegistry()
+	b := buildInfo()
+	admin.RegisterBuildInfo(reg, b.Version, b.Commit)
+	p := &instance{cfg: cfg, log: log, failed: make(chan error, 2+len(cfg.Listen))}
+
+	var err error
+	p.pool, err = upstream.New(upstream.Options{
+		Addrs: cfg.Upstream, Key: cfg.Key,
+		MinIdle: cfg.PoolMinIdle, Max: cfg.PoolMax,
+		DialTimeout: cfg.DialTimeout, AuthTimeout: cfg.AuthTimeout,
+		RetryBase: cfg.RetryBase, RetryMax: cfg.RetryMax,
+		Logger: log, Metrics: upstream.NewMetrics(reg),
+	})
+	if err != nil {
+		return nil, err
+	}
+	// A quarter of the memory is for records whose end has not come yet.
+	fragments := int64(cfg.Buffer) / 4
+	p.lanes = delivery.New(delivery.Options{
+		Source: delivery.SourceFunc(func(ctx context.Context) (delivery.Conn, error) { return p.pool.Acquire(ctx) }),
+		// A lane that changes its connection needs two for a moment.
+		Lanes:     (cfg.PoolMax - cfg.PoolMinIdle) / 2,
+		Memory:    int64(cfg.Buffer) - fragments,
+		MaxRecord: int(cfg.MaxRecord),
+		RetryBase: cfg.RetryBase,
+		Logger:    log, Metrics: delivery.NewMetrics(reg),
+	})
+	p.server = proxy.NewServer(proxy.Options{
+		Dispatcher: p.lanes, Allow: allow(cfg),
+		MaxClients: cfg.MaxClients, IdleTimeout: cfg.ClientIdleTimeout,
+		MaxRecord: int(cfg.MaxRecord), FragmentMemory: fragments,
+		Logger: log, Metrics: proxy.NewMetrics(reg),
+	})
+	if cfg.Admin != "" {
+		p.admin = admin.New(admin.Options{Addr: string(cfg.Admin), Ready: p.ready, Gatherer: reg, Logger: log})
+	}
+	return p, nil
+}
+
+// allow returns who may connect; nil means everybody who can.
+func allow(cfg *config.Config) func(netip.Addr) bool {
+	if cfg.Allow.IsZero() {
+		return nil // only loopback is listened on
+	}
+	return cfg.Allow.Contains
+}
+
+// listen opens all listeners, or none.
+func (p *instance) listen(ctx context.Context) error {
+	if p.admin != nil {
+		if err := p.admin.Listen(); err != nil {
+			return err
+		}
+		p.log.Info("serving health and metrics", "address", p.admin.Addr().String())
+	}
+	var lc net.ListenConfig
+	for _, at := range p.cfg.Listen {
+		l, err := lc.Listen(ctx, at.Network, at.Addr)
+		if err != nil && at.MayBeAbsent(err) {
+			p.log.Debug("this machine has no IPv6 loopback address; not listening there", "address", at.Addr)
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("ILP_LISTEN: cannot listen for writers on %s: %w; check that nothing else does, and that the address is this machine's", at.Addr, err)
+		}
+		p.listeners = append(p.listeners, l)
+	}
+	return nil
+}
+
+// start begins to serve.
+func (p *instance) start() {
+	p.pool.Start()
+	for _, l := range p.listeners {
+		p.log.Info("listening for writers", "address", l.Addr().String(), "upstream", p.cfg.Upstream)
+		p.wg.Go(func() {
+			if err := p.server.Serve(l); !errors.Is(err, proxy.ErrServerClosed) {
+				p.failed <- err
+			}
+		})
+	}
+	if p.admin != nil {
+		p.wg.Go(func() {
+			if err := p.admin.Serve(); err != nil {
+				p.failed <- err
+			}
+		})
+	}
+}
+
+// ready says whether rows can be delivered; the error says why not.
+func (p *instance) ready() error {
+	if p.ending.Load() {
+		return errors.New("ending")
+	}
+	if s := p.pool.Status(); !s.Ready {
+		return errors.New(s.Reason)
+	}
+	return nil
+}
+
+// end reads what writers still say and delivers everything, for as long as
+// ILP_DRAIN_TIMEOUT allows and no second signal comes. It returns the exit code.
+func (p *instance) end(signals <-chan os.Signal) (exitCode int) {
+	p.ending.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.DrainTimeout)
+	defer cancel()
+	ended := make(chan struct{})
+	defer close(ended)
+	var impatient atomic.Bool
+	go func() {
+		select {
+		case <-signals:
+			impatient.Store(true)
+			cancel()
+		case <-ended:
+		}
+	}()
+
+	p.server.Shutdown(ctx)
+	left := p.lanes.Drain(ctx)
+	switch {
+	case left > 0 && impatient.Load():
+		p.log.Error("ended by a second signal; records that were accepted are lost", "records", left)
+		return ExitFailure
+	case left > 0:
+		p.log.Error("ILP_DRAIN_TIMEOUT is over; records that were accepted are lost", "records", left, "upstream", p.pool.Status().Reason)
+		return ExitFailure
+	case impatient.Load():
+		p.log.Warn("ended by a second signal")
+		return ExitFailure
+	}
+	p.log.Info("ended; everything that was accepted is delivered")
+	return ExitOK
+}
+
+// close ends whatever is left, and waits for it.
+func (p *instance) close() {
+	for _, l := range p.listeners {
+		_ = l.Close() // if they were never served
+	}
+	p.server.Close()
+	p.lanes.Close()
+	p.pool.Close()
+	if p.admin != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), adminGrace)
+		defer cancel()
+		_ = p.admin.Shutdown(ctx) // breaks off what is left when the time is over
+	}
+	p.wg.Wait()
+}
+
+// limitMemory tells the garbage collector what the proxy should need, unless
+// GOMEMLIMIT says something else.
+func limitMemory(cfg *config.Config) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(int64(cfg.Buffer) + overhead)
+	}
+}
+
+// raiseFileLimit lets the process open as many files as the system allows it:
+// each writer is one.
+func raiseFileLimit(cfg *config.Config, log *slog.Logger) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		log.Warn("cannot read the limit of open files", "error", err)
+		return
+	}
+	if limit.Cur < limit.Max {
+		limit.Cur = limit.Max
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+			log.Warn("cannot raise the limit of open files", "to", limit.Max, "error", err)
+		}
+	}
+	if need := uint64(cfg.MaxClients + cfg.PoolMax + 64); limit.Cur < need {
+		log.Warn("the limit of open files is too low for ILP_MAX_CLIENTS writers; raise it (ulimit -n, LimitNOFILE=)",
+			"limit", limit.Cur, "needed", need)
+	}
 }

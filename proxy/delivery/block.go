@@ -9,7 +9,7 @@ const (
 	// maxBlockSize is the size of a block where the budget is large enough.
 	// Measured on loopback, larger reads and writes gain nothing.
 	maxBlockSize = 128 << 10
-	minBlockSize = 4 << 10
+	minBlockSize = 1 << 10
 	// spanCost is what one span is charged with: it is memory as well.
 	spanCost = 16
 	// maxSpans bounds the spans of one block, and so what it may cost.
