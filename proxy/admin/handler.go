@@ -76,10 +76,10 @@ func securityHeaders(next http.Handler) http.Handler {
 
 // onlyLoopbackNames refuses a request that was made for another name. Only programs on this machine reach a loopback address,
 // but a browser is one of them: a page from anywhere can let its own name resolve to 127.0.0.1 (DNS rebinding) and would read
-// the answers as its own. The browser still sends that name as the Host.
+// the answers as its own. The browser still sends that name as the Host. Who sends none (HTTP/1.0 from a script) is no browser.
 func onlyLoopbackNames(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !isLoopbackName(r.Host) {
+		if r.Host != "" && !isLoopbackName(r.Host) {
 			writeText(w, http.StatusMisdirectedRequest,
 				"this address answers only to localhost, 127.0.0.1 and [::1] as the Host\n")
 			return

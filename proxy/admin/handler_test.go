@@ -110,7 +110,7 @@ func TestHost(t *testing.T) {
 		{"[::1]", true},
 		{"[::1]:9090", true},
 		{"[::ffff:127.0.0.1]:9090", true},
-		{"", false},
+		{"", true}, // HTTP/1.0 without a Host: no browser
 		{":9090", false},
 		{"evil.example", false},
 		{"evil.example:9090", false},

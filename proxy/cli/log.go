@@ -29,7 +29,7 @@ func newHandler(w io.Writer, cfg *config.Config, terminal bool, environ []string
 		}
 	}
 	if format == config.LogJSON {
-		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: cfg.LogLevel})
+		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: cfg.LogLevel, ReplaceAttr: readableDuration})
 	}
 	return tint.NewTextHandler(w, &tint.Options{
 		Level:      cfg.LogLevel,
@@ -46,4 +46,12 @@ func noColor(environ []string) bool {
 		}
 	}
 	return false
+}
+
+// readableDuration writes durations as people do, 1.5s, and not in nanoseconds.
+func readableDuration(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }
