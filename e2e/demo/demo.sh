@@ -58,7 +58,7 @@ send() {
 # http_get prints the answer to GET http://HOST:PORT/PATH, headers and all.
 http_get() (
   exec 3<>"/dev/tcp/${1%:*}/${1##*:}" || return 1
-  printf 'GET %s HTTP/1.0\r\n\r\n' "$2" >&3
+  printf 'GET %s HTTP/1.0\r\nHost: %s\r\n\r\n' "$2" "$1" >&3
   timeout 2 cat <&3
 ) 2>/dev/null
 
@@ -166,7 +166,8 @@ done
 ILP_LISTEN=tcp://$ilp ILP_UPSTREAM=tcp://$QUESTDB_ILP ILP_AUTH_JWK_FILE=$dir/key.json ILP_ADMIN=$admin \
   "$proxy" serve 2>"$dir/proxy.log" 9>&- &
 proxy_pid=$!
-await 20 "$proxy_pid" ready "$admin" || die "the proxy is not ready, its log: $(cat "$dir/proxy.log")"
+await 20 "$proxy_pid" ready "$admin" ||
+  die "the proxy is not ready: $(http_get "$admin" /readyz | tail -n 1); its log: $(cat "$dir/proxy.log")"
 say "/readyz says 200: it holds a connection that QuestDB has authenticated."
 
 step '6. Send the same five rows to the proxy'
