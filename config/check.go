@@ -18,8 +18,9 @@ func (c *Config) check(problems *Errors) {
 	if problems.ok("ILP_RETRY_BASE", "ILP_RETRY_MAX") && c.RetryBase > c.RetryMax {
 		problems.add("ILP_RETRY_BASE", fmt.Sprintf("%s is more than ILP_RETRY_MAX, which is %s", c.RetryBase, c.RetryMax), "")
 	}
+	c.checkDelivery(problems)
 	if c.PoolMax > 256 {
-		c.Warnings = append(c.Warnings, fmt.Sprintf("ILP_POOL_MAX: %d is more than the 256 connections that QuestDB allows all its clients by default (line.tcp.net.connection.limit)", c.PoolMax))
+		c.warn("ILP_POOL_MAX: %d is more than the 256 connections that QuestDB allows all its clients by default (line.tcp.net.connection.limit)", c.PoolMax)
 	}
 }
 
@@ -32,6 +33,9 @@ func (c *Config) checkRanges(problems *Errors) {
 	within(problems, "ILP_RETRY_MAX", c.RetryMax, time.Millisecond, time.Hour)
 	within(problems, "ILP_BUFFER", c.Buffer, MiB, TiB)
 	within(problems, "ILP_MAX_RECORD", c.MaxRecord, KiB, TiB/4)
+	within(problems, "ILP_CONFIRM_BYTES", c.ConfirmBytes, 64*KiB, TiB/4)
+	within(problems, "ILP_CONFIRM_INTERVAL", c.ConfirmInterval, 100*time.Millisecond, time.Hour)
+	within(problems, "ILP_SETTLE", c.Settle, time.Millisecond, 10*time.Minute)
 	within(problems, "ILP_MAX_CLIENTS", c.MaxClients, 1, 1000000)
 	if c.ClientIdleTimeout != 0 {
 		within(problems, "ILP_CLIENT_IDLE_TIMEOUT", c.ClientIdleTimeout, time.Second, 365*24*time.Hour)

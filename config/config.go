@@ -55,6 +55,25 @@ type Config struct {
 	// MaxRecord is the size of the longest record that is passed on.
 	MaxRecord Size `env:"ILP_MAX_RECORD" envDefault:"1MiB" desc:"Longest record; a longer one is rejected and counted, and its writer goes on" hint:"a size like 1MiB, from 1KiB to a quarter of ILP_BUFFER"`
 
+	// Delivery is what the proxy promises.
+	Delivery Delivery `env:"ILP_DELIVERY" envDefault:"at-least-once" desc:"${at-least-once}$: records are kept until QuestDB has them for certain, and sent again if not, so some may arrive twice; ${at-most-once}$: no record is ever sent twice, so some may be lost" hint:"at-least-once or at-most-once"`
+	// ConfirmBytes is how much one connection carries before it is ended to have
+	// that confirmed; see [Config.SegmentBytes].
+	ConfirmBytes Size `env:"ILP_CONFIRM_BYTES" envDefault:"16MiB" desc:"Delivery is confirmed after so much on one connection, or after a quarter of ${ILP_BUFFER}$ if that is less" hint:"a size like 16MiB, from 64KiB to 256GiB"`
+	// ConfirmInterval is how long a record waits at most until its confirmation
+	// begins.
+	ConfirmInterval time.Duration `env:"ILP_CONFIRM_INTERVAL" envDefault:"5s" desc:"Delivery is confirmed at least so often while there is something to confirm" hint:"a duration like 5s, from 100ms to 1h"`
+	// Settle is how long QuestDB must live on after it has read everything.
+	Settle time.Duration `env:"ILP_SETTLE" envDefault:"500ms" desc:"How long QuestDB must live on after it has read records, for them to be safe; 3s for tables that bypass WAL" hint:"a duration like 500ms, from 1ms to 10m"`
+	// PathCheck says whether to find out how each address answers a refused
+	// record.
+	PathCheck Switch `env:"ILP_PATH_CHECK" envDefault:"on" desc:"Find out, by a malformed record on a connection of its own, how a refusal by QuestDB reaches the proxy; ${off}$ assumes the worst, which is slower" hint:"on or off"`
+
+	// RejectedFile is the path of the file for rejected records, empty for none.
+	RejectedFile string `env:"ILP_REJECTED_FILE" desc:"File for records that are not delivered, one JSON object a line, for ${replay}$; its folder must exist. It is rotated at 100MiB and nothing is ever deleted. Without it they go to the log, shortened" hint:"the path of a file in a folder that exists, like /var/lib/questdb-ilp-proxy/rejected.jsonl"`
+	// OnRejected is what happens to the writer of a rejected record.
+	OnRejected OnRejected `env:"ILP_ON_REJECTED" envDefault:"continue" desc:"What a writer sees of a rejected record: nothing (${continue}$), or the end of its connection, as from QuestDB itself (${disconnect}$)" hint:"continue or disconnect"`
+
 	// MaxClients is how many writers are served at a time.
 	MaxClients int `env:"ILP_MAX_CLIENTS" envDefault:"10000" desc:"Writers at a time; over it, one is accepted when another leaves" hint:"a whole number from 1 to 1000000"`
 	// ClientIdleTimeout closes a writer's connection that was silent for so

@@ -44,6 +44,8 @@ func TestDefaults(t *testing.T) {
 		DialTimeout: 10 * time.Second, AuthTimeout: 15 * time.Second,
 		RetryBase: 100 * time.Millisecond, RetryMax: 30 * time.Second,
 		Buffer: 64 * MiB, MaxRecord: MiB, MaxClients: 10000, DrainTimeout: 20 * time.Second,
+		Delivery: AtLeastOnce, ConfirmBytes: 16 * MiB, ConfirmInterval: 5 * time.Second, Settle: 500 * time.Millisecond,
+		PathCheck: true, OnRejected: OnRejectedContinue,
 		Admin: "127.0.0.1:9090", LogFormat: LogAuto,
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -58,6 +60,8 @@ func TestEverythingSet(t *testing.T) {
 		"ILP_POOL_MIN_IDLE=0", "ILP_POOL_MAX=300", "ILP_DIAL_TIMEOUT=1s", "ILP_AUTH_TIMEOUT=2s",
 		"ILP_RETRY_BASE=1ms", "ILP_RETRY_MAX=1h", "ILP_BUFFER=1GiB", "ILP_MAX_RECORD=65536", "ILP_MAX_CLIENTS=7",
 		"ILP_CLIENT_IDLE_TIMEOUT=5m", "ILP_DRAIN_TIMEOUT=0s", "ILP_ADMIN=off", "ILP_LOG_LEVEL=DEBUG", "ILP_LOG_FORMAT=json",
+		"ILP_DELIVERY=At-Most-Once", "ILP_CONFIRM_BYTES=64KiB", "ILP_CONFIRM_INTERVAL=1m", "ILP_SETTLE=3s", "ILP_PATH_CHECK=OFF",
+		"ILP_REJECTED_FILE=some/file.jsonl", "ILP_ON_REJECTED=Disconnect",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -77,6 +81,8 @@ func TestEverythingSet(t *testing.T) {
 		Upstream: Addrs{"a:1", "b:9009", "[::1]:9", "[::2]:9009"}, PoolMax: 300,
 		DialTimeout: time.Second, AuthTimeout: 2 * time.Second, RetryBase: time.Millisecond, RetryMax: time.Hour,
 		Buffer: GiB, MaxRecord: 64 * KiB, MaxClients: 7, ClientIdleTimeout: 5 * time.Minute, LogLevel: -4, LogFormat: LogJSON,
+		Delivery: AtMostOnce, ConfirmBytes: 64 * KiB, ConfirmInterval: time.Minute, Settle: 3 * time.Second,
+		RejectedFile: "some/file.jsonl", OnRejected: OnRejectedDisconnect,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -140,6 +146,15 @@ func TestProblems(t *testing.T) {
 		"clients zero":           {with("ILP_MAX_CLIENTS=0"), []string{"ILP_MAX_CLIENTS: 0 is less than 1"}},
 		"level":                  {with("ILP_LOG_LEVEL=verbose"), []string{"ILP_LOG_LEVEL: \"verbose\" is not a log level; should be one of debug, info, warn, error"}},
 		"format":                 {with("ILP_LOG_FORMAT=xml"), []string{"ILP_LOG_FORMAT: \"xml\" is not a log format; should be one of auto, text, json"}},
+		"delivery":               {with("ILP_DELIVERY=exactly-once"), []string{`ILP_DELIVERY: "exactly-once" is not a delivery mode; should be at-least-once or at-most-once`}},
+		"confirm bytes small":    {with("ILP_CONFIRM_BYTES=1KiB"), []string{"ILP_CONFIRM_BYTES: 1KiB is less than 64KiB; should be a size like 16MiB"}},
+		"confirm interval zero":  {with("ILP_CONFIRM_INTERVAL=0"), []string{"ILP_CONFIRM_INTERVAL: 0s is less than 100ms"}},
+		"confirm interval, long": {with("ILP_CONFIRM_INTERVAL=2h"), []string{"ILP_CONFIRM_INTERVAL: 2h0m0s is more than 1h0m0s"}},
+		"settle zero":            {with("ILP_SETTLE=0"), []string{"ILP_SETTLE: 0s is less than 1ms"}},
+		"settle negative":        {with("ILP_SETTLE=-1s"), []string{"ILP_SETTLE: -1s is negative"}},
+		"path check":             {with("ILP_PATH_CHECK=maybe"), []string{`ILP_PATH_CHECK: "maybe" is neither on nor off; should be on or off`}},
+		"rejected is a folder":   {with("ILP_REJECTED_FILE=/tmp/"), []string{`ILP_REJECTED_FILE: "/tmp/" is a folder; should be the path of a file`}},
+		"on rejected":            {with("ILP_ON_REJECTED=close"), []string{`ILP_ON_REJECTED: "close" is neither continue nor disconnect; should be continue or disconnect`}},
 		"line end in a value":    {with("ILP_LOG_FORMAT=a\nb"), []string{`ILP_LOG_FORMAT: "a\nb" is not`}},
 
 		"key and file":       {with("ILP_AUTH_KEY_FILE=/x"), []string{"ILP_AUTH_KEY_FILE: the key comes from ILP_AUTH_KEY too"}},

@@ -42,7 +42,7 @@ func TestVariablesAreComplete(t *testing.T) {
 		}
 		seen[v.Name] = true
 	}
-	if len(seen) != 23 {
+	if len(seen) != 30 {
 		t.Errorf("%d variables", len(seen))
 	}
 }
