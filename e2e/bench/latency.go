@@ -19,7 +19,7 @@ func (b *bench) measureLatency(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	duration := max(b.duration, 1500*time.Millisecond) // for a p99 of 15 rows
+	duration := max(b.duration, 1500*time.Millisecond) // for a p99 that 15 rows exceed
 	quantiles := []struct {
 		name string
 		at   float64
@@ -31,32 +31,22 @@ func (b *bench) measureLatency(ctx context.Context) error {
 	for _, q := range quantiles {
 		added = append(added, b.report.add(figure{Name: "latency added, " + q.name, Unit: "µs", Reference: haproxy, Target: 1, Lower: true}))
 	}
-	round := map[string][]int64{}
-	return b.eachRound(ctx, peers, func(_ int, r *relay) error {
-		ages, err := b.pace(ctx, r, duration)
+	for range b.rounds {
+		ages, err := b.pace(ctx, peers, duration)
 		if err != nil {
 			return err
 		}
-		slices.Sort(ages)
-		for i, q := range quantiles {
-			way[i].put(r.name, micros(quantile(ages, q.at)))
-		}
-		if round[r.name] = ages; len(round) < len(peers) {
-			return nil
-		}
-		// The round is complete.
-		if straight := round[direct]; straight != nil {
-			for name, ages := range round {
-				for i, q := range quantiles {
-					if name != direct {
-						added[i].put(name, micros(quantile(ages, q.at)-quantile(straight, q.at)))
-					}
+		straight := ages[direct]
+		for name, ages := range ages {
+			for i, q := range quantiles {
+				way[i].put(name, micros(quantile(ages, q.at)))
+				if name != direct && straight != nil {
+					added[i].put(name, micros(quantile(ages, q.at)-quantile(straight, q.at)))
 				}
 			}
 		}
-		clear(round)
-		return nil
-	})
+	}
+	return nil
 }
 
 func micros(ns int64) float64 { return float64(ns) / 1e3 }
@@ -66,32 +56,45 @@ func quantile(sorted []int64, at float64) int64 {
 	return sorted[min(int(at*float64(len(sorted))), len(sorted)-1)]
 }
 
-// pace has one writer send a row each millisecond and returns the rows' ages at
-// the sink.
-func (b *bench) pace(ctx context.Context, r *relay, duration time.Duration) ([]int64, error) {
-	c, err := plainDialer(r.addr)(ctx)
-	if err != nil {
-		return nil, err
+// latencySlice is how long one peer has its turn. Short turns, since the
+// machine's pauses are what a p99 is made of: all are to meet the same.
+const latencySlice = 50 * time.Millisecond
+
+// pace has one writer on each peer send a row each millisecond, for duration in
+// turns, and returns the rows' ages at the sink, sorted.
+func (b *bench) pace(ctx context.Context, peers []*relay, duration time.Duration) (map[string][]int64, error) {
+	conns := make([]net.Conn, len(peers))
+	for i, r := range peers {
+		c, err := plainDialer(r.addr)(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer c.Close()
+		conns[i] = c
 	}
-	defer c.Close()
 	b.sink.timed(true)
 	defer b.sink.timed(false)
-	if _, err := sendPaced(c, warmup); err != nil {
-		return nil, err
+	ages := map[string][]int64{}
+	for turn := range int(duration / latencySlice) {
+		for i, r := range peers {
+			b.sink.forget()
+			sent, err := sendPaced(conns[i], latencySlice)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", r.name, err)
+			}
+			err = await(ctx, "the last rows", time.Millisecond, func() bool { return len(b.sink.ages()) >= sent })
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w: %d of %d came", r.name, err, len(b.sink.ages()), sent)
+			}
+			if turn > 0 { // the first is to warm up
+				ages[r.name] = append(ages[r.name], b.sink.ages()...)
+			}
+		}
 	}
-	if err := b.sink.settle(ctx); err != nil {
-		return nil, err
+	for _, a := range ages {
+		slices.Sort(a)
 	}
-	b.sink.timed(true) // forget those
-	sent, err := sendPaced(c, duration)
-	if err != nil {
-		return nil, err
-	}
-	err = await(ctx, "the last rows", 5*time.Millisecond, func() bool { return len(b.sink.ages()) >= sent })
-	if err != nil {
-		return nil, fmt.Errorf("%w: %d of %d came", err, len(b.sink.ages()), sent)
-	}
-	return b.sink.ages(), nil
+	return ages, ctx.Err()
 }
 
 // sendPaced sends rows that carry the time, latencyRate of them a second.

@@ -66,15 +66,17 @@ func (s *sink) close() {
 func (s *sink) bytes() int64 { return atomic.LoadInt64(&s.c.Bytes) }
 func (s *sink) open() int64  { return atomic.LoadInt64(&s.c.Open) }
 
-// timed has the sink note the rows' ages, from none on.
+// timed has the sink note the rows' ages, or not.
 func (s *sink) timed(on bool) {
-	store(&s.c.N, 0)
 	if on {
 		atomic.StoreUint32(&s.c.Timed, 1)
 	} else {
 		atomic.StoreUint32(&s.c.Timed, 0)
 	}
 }
+
+// forget has ages begin anew.
+func (s *sink) forget() { store(&s.c.N, 0) }
 
 // ages returns a copy of the rows' ages so far.
 func (s *sink) ages() []int64 {

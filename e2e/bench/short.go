@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -41,11 +42,9 @@ func (b *bench) measureShort(ctx context.Context) error {
 		if err := errors.Join(err, s.stop()); err != nil {
 			return err
 		}
-		if err := b.sink.settle(ctx); err != nil {
-			return err
-		}
-		if got, want := s.arrived(s.since), s.sent.Load(); got != want {
-			b.report.note("short connections: of rows sent through " + r.name + " not all arrived")
+		err = await(ctx, "the last rows", 10*time.Millisecond, func() bool { return s.arrived(s.since) >= s.sent.Load() })
+		if err != nil {
+			b.report.note(fmt.Sprintf("%s: %d of %d short connections' rows never arrived", r.name, s.sent.Load()-s.arrived(s.since), s.sent.Load()))
 		}
 		return nil
 	})
