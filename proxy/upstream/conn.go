@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -13,6 +14,9 @@ import (
 
 	"github.com/jackc/puddle/v2"
 )
+
+// errClosedByServer is why a write failed after the server's FIN.
+var errClosedByServer = errors.New("QuestDB closed the connection")
 
 // Conn is an authenticated connection to QuestDB that survived its probation.
 //
@@ -49,9 +53,15 @@ type Conn struct {
 	done      chan struct{}
 	end       End // written before done is closed
 
+	// writing keeps the pool's pings apart from its owner's writes where a ping is
+	// no single write(2); see [Conn.ping].
+	writing sync.Mutex
+
 	// Guarded by pool.mu.
-	res   *puddle.Resource[*Conn] // set while acquired
-	state connState
+	res     *puddle.Resource[*Conn] // set while acquired
+	state   connState
+	nudges  int  // callers of Witnesses.Alive that want its keep-alive probes
+	leaving bool // its owner is about to half-close it: no witness for anything later
 }
 
 type connState uint8
@@ -117,10 +127,30 @@ func (c *Conn) Done() <-chan struct{} { return c.done }
 // End tells how the connection ended. It is valid once Done is closed.
 func (c *Conn) End() End { return c.end }
 
-// Write writes all of p, and blocks for as long as the server takes nothing.
+// Write writes all of p, and blocks for as long as the server takes nothing, or
+// until the connection ends.
 func (c *Conn) Write(p []byte) (int, error) {
 	c.markWritten()
-	return c.nc.Write(p)
+	if c.raw == nil {
+		c.writing.Lock()
+		defer c.writing.Unlock()
+	}
+	n, err := c.nc.Write(p)
+	return n, c.writeError(err)
+}
+
+// writeError says why a write failed: one that came upon the deadline that
+// [Conn.finish] sets failed because the connection had ended.
+func (c *Conn) writeError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && !c.alive() {
+		if err = c.end.Err; err == nil {
+			err = errClosedByServer
+		}
+	}
+	return fmt.Errorf("write to QuestDB at %s: %w", c.addr, err)
 }
 
 // TryWrite makes one attempt to write p without waiting, and returns how much
@@ -134,7 +164,7 @@ func (c *Conn) TryWrite(p []byte) (int, error) {
 	c.markWritten()
 	n, err := c.try.write(c.raw, p)
 	if err != nil {
-		return n, fmt.Errorf("write to QuestDB at %s: %w", c.addr, err)
+		return n, c.writeError(err)
 	}
 	return n, nil
 }
@@ -144,6 +174,25 @@ func (c *Conn) markWritten() {
 		c.written.Store(true)
 	}
 }
+
+// ping sends one LF, which QuestDB ignores, over an idle connection. It is one
+// write(2) under pool.mu, so it cannot meet the writes of whoever acquires the
+// connection next. It reports false if it could not.
+func (c *Conn) ping() bool {
+	n, err := c.try.write(c.raw, blankLine)
+	return n == 1 && err == nil
+}
+
+// pingSlowly is ping for what is not plain TCP. It may block until the
+// connection's end, and an owner's writes wait for it.
+func (c *Conn) pingSlowly() bool {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	_, err := c.nc.Write(blankLine)
+	return err == nil
+}
+
+var blankLine = []byte{'\n'}
 
 // CloseWrite half-closes: the server reads everything up to here and then closes
 // its side, which Done reports. A second call does nothing.
@@ -245,6 +294,9 @@ func (c *Conn) finish(err error, surplus int64) {
 	c.closeWrite.Unlock()
 	c.end = end
 	close(c.done)
+	// Whoever is blocked in a write to it must not stay there: after the server's
+	// FIN that might be for ever.
+	_ = c.nc.SetWriteDeadline(time.Unix(1, 0)) // closed already, or of no use: then no write blocks
 	if surplus > 0 {
 		c.log.Debug("QuestDB had sent bytes before the connection ended", "bytes", surplus)
 	}

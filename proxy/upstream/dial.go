@@ -21,6 +21,12 @@ const (
 	probationFactor = 5
 	probationMax    = 2 * time.Second
 
+	// probationTrusted is for a server that accepted the same key lately, and is as
+	// quick as then: twice the slowest refusal measured.
+	probationTrusted = 20 * time.Millisecond
+	trustChallenge   = 10 * time.Millisecond
+	trustFor         = time.Minute
+
 	// minDialShare is the least time for one of several IP addresses of a name.
 	minDialShare = time.Second
 )
@@ -95,7 +101,7 @@ func (p *Pool) connectHost(ctx context.Context, addr string) (*Conn, []failure) 
 			until = time.Now().Add(min(left, max(left/time.Duration(len(ips)-i), minDialShare)))
 		}
 		start := time.Now()
-		c, f := p.connectIP(ctx, ip, until)
+		c, f := p.connectIP(ctx, ip, until, nil)
 		if c != nil {
 			return c, failures
 		}
@@ -133,8 +139,9 @@ func (p *Pool) resolve(ctx context.Context, addr string, deadline time.Time) ([]
 	return out, nil
 }
 
-// connectIP dials one server, authenticates and sits out the probation.
-func (p *Pool) connectIP(ctx context.Context, addr string, dialUntil time.Time) (*Conn, failure) {
+// connectIP dials one server, authenticates and sits out the probation. Unless it
+// is nil, answered is called, before the probation, with how long the challenge took.
+func (p *Pool) connectIP(ctx context.Context, addr string, dialUntil time.Time, answered func(challenge time.Duration)) (*Conn, failure) {
 	start := time.Now()
 	dctx, cancel := context.WithDeadline(ctx, dialUntil)
 	nc, err := p.opts.Dial(dctx, "tcp", addr)
@@ -146,29 +153,54 @@ func (p *Pool) connectIP(ctx context.Context, addr string, dialUntil time.Time) 
 	result, err := auth.Handshake(ctx, nc, p.opts.Key, p.opts.AuthTimeout)
 	if err != nil {
 		_ = nc.Close() // of no use any more
+		p.server(addr, func(s *serverState) { s.distrust() })
 		return nil, p.handshakeFailure(ctx, addr, err)
 	}
+	if answered != nil {
+		answered(result.Challenge)
+	}
+	wait := probation(result.Challenge)
+	p.server(addr, func(s *serverState) {
+		if s.trusted(time.Now()) && result.Challenge < trustChallenge {
+			wait = probationTrusted
+		}
+		s.challenged(result.Challenge)
+	})
 	took := time.Since(start) // the server has had its say; the probation is ours
 	// From here on the reader watches the connection, for its whole life.
 	c := newConn(p, p.lastID.Add(1), addr, nc, result.Challenge)
 	p.goroutines.Go(c.read)
-	timer := time.NewTimer(probation(result.Challenge))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-c.done:
+	if !c.survives(ctx, wait) {
 		c.close()
+		p.server(addr, func(s *serverState) { s.distrust() })
 		return nil, p.handshakeFailure(ctx, addr, auth.ClassifyEnd(c.end.Err))
-	case <-ctx.Done():
-		c.close()
-		return nil, failure{err: ctx.Err()}
 	}
 	c.established = time.Now()
+	p.server(addr, func(s *serverState) { s.accepted = c.established })
 	c.renewAt = renewAt(c.established, p.opts.MaxAge)
 	p.metrics.handshake(kindOK)
 	c.log.Debug("connection to QuestDB ready", "handshake", took, "challenge", result.Challenge)
 	p.metrics.HandshakeSeconds.Observe(took.Seconds())
 	return c, failure{}
+}
+
+// survives reports whether the connection is open after d. If ctx ends before, it
+// does not.
+func (c *Conn) survives(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-c.done:
+		return false
+	case <-ctx.Done():
+		return false
+	}
+	// The reader may be late to notice, on a busy machine.
+	if c.raw != nil && !openInKernel(c.raw) {
+		<-c.done
+	}
+	return c.alive()
 }
 
 // dialFailure says why there is no connection at all.

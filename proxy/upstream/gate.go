@@ -38,6 +38,8 @@ type gate struct {
 	next    time.Time     // while closed: not before
 	refused int           // refusals in a row, each after a pause
 	backoff retry.Backoff // nil: the next pause is the first
+	failed  int           // attempts and ready connections that failed, in all
+	lastErr error         // of the latest of them
 	changed chan struct{} // closed and replaced when the above changes
 	retries func()        // called for each attempt that follows a failure
 }
@@ -67,6 +69,35 @@ func (g *gate) enter(ctx context.Context) (ticket, error) {
 		case <-timer.C:
 		}
 		timer.Stop()
+	}
+}
+
+// enterOrFail is enter, but fails as soon as another one's attempt does: then the
+// caller's would not fare better.
+func (g *gate) enterOrFail(ctx context.Context) (ticket, error) {
+	g.mu.Lock()
+	failed := g.failed
+	g.mu.Unlock()
+	for {
+		t, wait, changed := g.tryEnter()
+		if wait == nil {
+			return t, nil
+		}
+		timer := time.NewTimer(*wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ticket{}, ctx.Err()
+		case <-changed:
+		case <-timer.C:
+		}
+		timer.Stop()
+		g.mu.Lock()
+		err, again := g.lastErr, g.failed != failed
+		g.mu.Unlock()
+		if again {
+			return ticket{}, err
+		}
 	}
 }
 
@@ -157,6 +188,8 @@ func (g *gate) died(f failure) {
 // shut closes the gate and begins the next pause.
 func (g *gate) shut(f *failure) {
 	g.open = false
+	g.failed++
+	g.lastErr = f.err
 	if g.settled != nil {
 		g.settled.Stop()
 		g.settled = nil

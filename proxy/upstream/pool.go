@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"github.com/jackc/puddle/v2"
 
@@ -128,8 +129,14 @@ type Pool struct {
 	closed  bool
 	began   time.Time          // Start
 	all     map[*Conn]struct{} // idle and acquired
-	waiters []chan *Conn       // in order of arrival; each gets one Conn, or is closed
+	waiters []*waiter          // in order of arrival; each gets one Conn, or its channel is closed
 	making  int                // goroutines that make a connection, or wait to
+	orders  map[string]int     // those of them that make one to a certain address for waiters; "": to any
+	hurry   hurry
+	servers map[string]*serverState
+	proofs  map[string]*prover
+	placing []*proof // proofs without a place, in order of arrival
+	sets    []weak.Pointer[Witnesses]
 	live    liveness
 }
 
@@ -139,7 +146,10 @@ func New(o Options) (*Pool, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	p := &Pool{opts: o, log: o.Logger, metrics: o.Metrics, all: map[*Conn]struct{}{}, lookup: net.DefaultResolver.LookupHost}
+	p := &Pool{
+		opts: o, log: o.Logger, metrics: o.Metrics, lookup: net.DefaultResolver.LookupHost,
+		all: map[*Conn]struct{}{}, orders: map[string]int{}, servers: map[string]*serverState{}, proofs: map[string]*prover{},
+	}
 	p.reports = newReports(o.Logger)
 	p.gate = newGate(o.RetryBase, max(o.RetryBase, o.RetryMax), p.reports, p.metrics.Retries.Inc)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
@@ -172,9 +182,10 @@ func (p *Pool) Close() {
 	p.closed = true
 	p.cancel()
 	for _, w := range p.waiters {
-		close(w)
+		close(w.got)
 	}
 	p.waiters = nil
+	p.closeProofs()
 	var acquired []*Conn
 	for c := range p.all {
 		if c.state == stateAcquired {
@@ -191,27 +202,41 @@ func (p *Pool) Close() {
 	p.metrics.connections(0, 0, 0)
 }
 
+// waiter waits for a connection.
+type waiter struct {
+	addr string // only to this server; "": to any
+	got  chan *Conn
+}
+
 // Acquire hands out a connection that passed its probation and is open: the newest
 // idle one, else the next to become ready. It waits for as long as ctx lives, in
 // order of arrival. The caller must Discard the connection.
-func (p *Pool) Acquire(ctx context.Context) (*Conn, error) {
+func (p *Pool) Acquire(ctx context.Context) (*Conn, error) { return p.acquire(ctx, "") }
+
+// AcquireAddr is [Pool.Acquire] for one server, as [Conn.Addr] tells it. Where the
+// pool is full it closes an idle connection to another server, if there is one.
+func (p *Pool) AcquireAddr(ctx context.Context, addr string) (*Conn, error) {
+	return p.acquire(ctx, addr)
+}
+
+func (p *Pool) acquire(ctx context.Context, addr string) (*Conn, error) {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
 		return nil, ErrClosed
 	}
 	// Who waits was served as soon as there was an idle one, so nobody is overtaken.
-	if c := p.takeIdle(); c != nil {
+	if c := p.takeIdle(addr); c != nil {
 		p.reconcile()
 		p.mu.Unlock()
 		return c, nil
 	}
-	w := make(chan *Conn, 1)
+	w := &waiter{addr: addr, got: make(chan *Conn, 1)}
 	p.waiters = append(p.waiters, w)
 	p.reconcile()
 	p.mu.Unlock()
 	select {
-	case c, ok := <-w:
+	case c, ok := <-w.got:
 		if !ok {
 			return nil, ErrClosed
 		}
@@ -226,12 +251,12 @@ func (p *Pool) Acquire(ctx context.Context) (*Conn, error) {
 }
 
 // withdraw takes back what was asked for with w, and what came of it.
-func (p *Pool) withdraw(w chan *Conn) {
+func (p *Pool) withdraw(w *waiter) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.waiters = slices.DeleteFunc(p.waiters, func(o chan *Conn) bool { return o == w })
+	p.waiters = slices.DeleteFunc(p.waiters, func(o *waiter) bool { return o == w })
 	select {
-	case c, ok := <-w:
+	case c, ok := <-w.got:
 		if ok && !p.closed && c.state == stateAcquired { // else Close sees to it
 			c.state = stateIdle
 			c.res.ReleaseUnused()
@@ -242,8 +267,12 @@ func (p *Pool) withdraw(w chan *Conn) {
 	p.reconcile()
 }
 
-// takeIdle hands out the newest idle connection, nil if there is none. mu is held.
-func (p *Pool) takeIdle() *Conn {
+// takeIdle hands out the newest idle connection to addr ("": to any server), nil if
+// there is none. mu is held.
+func (p *Pool) takeIdle(addr string) *Conn {
+	if addr != "" {
+		return p.takeIdleAddr(addr)
+	}
 	for p.conns.Stat().IdleResources() > 0 {
 		// There is one, and only holders of mu take any: this does not begin to make
 		// one, and does not wait.
@@ -262,6 +291,43 @@ func (p *Pool) takeIdle() *Conn {
 	return nil
 }
 
+func (p *Pool) takeIdleAddr(addr string) (c *Conn) {
+	if !p.any(func(c *Conn) bool { return c.state == stateIdle && c.addr == addr }) {
+		return nil
+	}
+	idle := p.takeAllIdle()
+	for i := len(idle) - 1; i >= 0 && c == nil; i-- {
+		if o := idle[i].Value(); o.addr == addr && o.alive() {
+			c = o
+			c.res, c.state = idle[i], stateAcquired
+		}
+	}
+	for _, res := range idle {
+		if res.Value() != c {
+			res.ReleaseUnused()
+		}
+	}
+	return c
+}
+
+// takeAllIdle takes all idle connections, oldest first; they keep their state. They
+// must be put back in that order: what is put back last is taken first. mu is held.
+func (p *Pool) takeAllIdle() []*puddle.Resource[*Conn] {
+	idle := p.conns.AcquireAllIdle()
+	slices.SortFunc(idle, func(a, b *puddle.Resource[*Conn]) int { return cmp.Compare(a.Value().id, b.Value().id) })
+	return idle
+}
+
+// any reports whether there is such a connection, idle or acquired. mu is held.
+func (p *Pool) any(such func(*Conn) bool) bool {
+	for c := range p.all {
+		if such(c) {
+			return true
+		}
+	}
+	return false
+}
+
 // reconcile serves who waits and begins to make what is missing. It is called
 // after everything that may change what is missing. mu is held.
 func (p *Pool) reconcile() {
@@ -269,29 +335,57 @@ func (p *Pool) reconcile() {
 		return
 	}
 	p.sweep(time.Now())
-	for len(p.waiters) > 0 {
-		c := p.takeIdle()
-		if c == nil {
-			break
+	p.waiters = slices.DeleteFunc(p.waiters, func(w *waiter) bool {
+		c := p.takeIdle(w.addr)
+		if c != nil {
+			w.got <- c
 		}
-		p.waiters[0] <- c
-		p.waiters = slices.Delete(p.waiters, 0, 1)
+		return c != nil
+	})
+	// Proofs come first: what others wait for may depend on them.
+	for len(p.placing) > 0 && p.place() {
+		pr := p.placing[0]
+		p.placing = slices.Delete(p.placing, 0, 1)
+		p.begin(order{addr: pr.addr, proof: pr})
+	}
+	for _, w := range p.waiters {
+		for w.addr != "" && p.missing(w.addr) > 0 && p.place() {
+			p.begin(order{addr: w.addr})
+		}
+	}
+	for need, room := p.missing(""), p.room(); need > 0 && room > 0; need, room = need-1, room-1 {
+		p.begin(order{})
 	}
 	stat := p.conns.Stat()
-	// A connection that was just made may be counted twice here, never not at all.
-	room := p.opts.Max - int(stat.IdleResources()+stat.AcquiredResources()) - p.making
-	for need := p.missing(); need > 0 && room > 0; need, room = need-1, room-1 {
-		p.making++
-		p.goroutines.Go(p.make)
-	}
 	p.metrics.connections(int(stat.IdleResources()), int(stat.AcquiredResources()), p.making)
 }
 
-// missing is how many connections are needed beyond those ready or being made.
-// mu is held.
-func (p *Pool) missing() int {
-	fresh, _, _ := p.idle(time.Now())
-	return p.opts.MinIdle + len(p.waiters) - fresh - p.making
+// room is how many connections more there may be. One that was just made may be
+// counted twice here, never not at all. mu is held.
+func (p *Pool) room() int {
+	stat := p.conns.Stat()
+	return p.opts.Max - int(stat.IdleResources()+stat.AcquiredResources()) - p.making
+}
+
+// place makes room for a connection to a certain server, by closing an idle one if
+// there is no other way. mu is held.
+func (p *Pool) place() bool { return p.room() > 0 || p.evict() }
+
+// missing is how many connections to addr ("": to any server) are needed beyond
+// those ready or being made. mu is held.
+func (p *Pool) missing(addr string) int {
+	n := -p.orders[addr]
+	if addr == "" {
+		now := time.Now()
+		fresh, _, _ := p.idle(now)
+		n += p.minIdle(now) - fresh
+	}
+	for _, w := range p.waiters {
+		if w.addr == addr {
+			n++
+		}
+	}
+	return n
 }
 
 // idle counts idle connections: those to keep, those to renew, those that ended.
@@ -317,7 +411,7 @@ func (p *Pool) sweep(now time.Time) {
 	fresh, old, dead := p.idle(now)
 	drop := 0
 	switch {
-	case fresh >= p.opts.MinIdle:
+	case fresh >= p.minIdle(now):
 		drop = old
 	case old > 0 && p.making == 0 && len(p.all) >= p.opts.Max && p.gate.isOpen():
 		drop = 1
@@ -325,14 +419,11 @@ func (p *Pool) sweep(now time.Time) {
 	if dead+drop == 0 {
 		return
 	}
-	idle := p.conns.AcquireAllIdle()
-	// Put back oldest first: what is put back last is taken first.
-	slices.SortFunc(idle, func(a, b *puddle.Resource[*Conn]) int { return cmp.Compare(a.Value().id, b.Value().id) })
-	for _, res := range idle {
+	for _, res := range p.takeAllIdle() {
 		switch c := res.Value(); {
 		case !c.alive():
 			p.remove(res)
-		case drop > 0 && now.After(c.renewAt):
+		case drop > 0 && now.After(c.renewAt) && !p.needed(c):
 			drop--
 			c.log.Debug("renewing an idle connection", "age", now.Sub(c.established).Round(time.Second))
 			p.remove(res)
@@ -340,6 +431,24 @@ func (p *Pool) sweep(now time.Time) {
 			res.ReleaseUnused()
 		}
 	}
+}
+
+// evict closes the youngest idle connection that can be spared, to make room. mu is
+// held.
+func (p *Pool) evict() (evicted bool) {
+	idle := p.takeAllIdle()
+	for i := len(idle) - 1; i >= 0 && !evicted; i-- {
+		if c := idle[i].Value(); !p.needed(c) {
+			c.log.Debug("closing an idle connection to make room for another", "age", time.Since(c.established).Round(time.Millisecond))
+			p.remove(idle[i])
+			idle = slices.Delete(idle, i, i+1)
+			evicted = true
+		}
+	}
+	for _, res := range idle {
+		res.ReleaseUnused()
+	}
+	return evicted
 }
 
 // remove closes a connection that was taken from the idle ones. mu is held.
@@ -364,56 +473,114 @@ func (p *Pool) giveBack(c *Conn) {
 	p.reconcile()
 }
 
+// order is what is to be made.
+type order struct {
+	addr  string // "": to the first server that accepts
+	proof *proof // nil: for whoever waits, or to be idle
+}
+
+type orderKey struct{} // of an order in a context
+
+// begin begins to make one connection, for which there is room. mu is held.
+func (p *Pool) begin(o order) {
+	p.making++
+	if o.proof == nil {
+		p.orders[o.addr]++
+	}
+	p.goroutines.Go(func() { p.make(o) })
+}
+
 // make makes one connection, or fails to; either is a reason to reconcile.
-func (p *Pool) make() {
-	_ = p.conns.CreateResource(p.ctx) // what failed was reported to the gate
+func (p *Pool) make(o order) {
+	err := p.conns.CreateResource(context.WithValue(p.ctx, orderKey{}, o)) // what failed was reported to the gate
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.making--
+	if o.proof != nil {
+		p.proven(o.proof, err) // unless it was answered
+	} else if p.orders[o.addr]--; p.orders[o.addr] == 0 {
+		delete(p.orders, o.addr)
+	}
 	p.reconcile()
 }
 
 // construct makes one connection when the gate allows it. It has a place in the
 // pool from the start.
 func (p *Pool) construct(ctx context.Context) (*Conn, error) {
+	o, _ := ctx.Value(orderKey{}).(order)
+	if o.proof != nil {
+		return p.constructProof(ctx, o.proof)
+	}
 	t, err := p.gate.enter(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if !p.stillWanted() {
+	if !p.stillWanted(o) {
 		p.gate.forgo(t)
 		return nil, errNotWanted
 	}
-	c, f := p.connect(ctx)
+	var c *Conn
+	var f failure
+	if o.addr == "" {
+		c, f = p.connect(ctx)
+	} else {
+		c, f = p.connectIP(ctx, o.addr, time.Now().Add(p.opts.DialTimeout), nil)
+	}
 	if c != nil && !p.admit(c) {
 		c.close()
 		f = p.handshakeFailure(ctx, c.addr, auth.ClassifyEnd(c.end.Err))
 		c = nil
 	}
+	return c, p.outcome(ctx, t, o.addr, c, f)
+}
+
+// outcome tells the gate how an attempt went, to addr if that is not "".
+func (p *Pool) outcome(ctx context.Context, t ticket, addr string, c *Conn, f failure) error {
 	switch {
 	case c != nil:
 		p.gate.succeed(t, c.addr)
-		return c, nil
+		return nil
 	case f.kind == kindNone:
 		p.gate.forgo(t) // the pool is closing
+	case addr != "" && p.connectedElsewhere(addr):
+		// Not everybody's trouble: who can do with the others goes on at once.
+		p.gate.forgo(t)
+		p.reports.apart(f, addr)
+		timer := time.NewTimer(p.opts.RetryBase)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
 	default:
 		p.gate.fail(t, f)
 	}
-	return nil, f.err
+	return f.err
+}
+
+func (p *Pool) connectedElsewhere(addr string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.any(func(c *Conn) bool { return c.addr != addr && c.alive() })
 }
 
 // stillWanted reports whether the connection that the caller is about to make is
 // needed: who waited for it may have left during the pause.
-func (p *Pool) stillWanted() bool {
+func (p *Pool) stillWanted(o order) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.closed && p.missing() >= 0 // the caller itself is among those being made
+	return !p.closed && p.missing(o.addr) >= 0 // the caller itself is among those being made
 }
 
 // admit makes a connection one of the pool, unless it has ended or the pool has.
 func (p *Pool) admit(c *Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.admitLocked(c)
+}
+
+// admitLocked is admit for who holds mu.
+func (p *Pool) admitLocked(c *Conn) bool {
 	if p.closed || !c.alive() {
 		return false
 	}
@@ -421,6 +588,41 @@ func (p *Pool) admit(c *Conn) bool {
 	p.all[c] = struct{}{}
 	p.live.up(time.Now())
 	return true
+}
+
+// hurry raises how many connections are kept ready, for a time.
+type hurry struct {
+	n     int
+	until time.Time
+}
+
+// Hurry keeps n connections ready, as far as Max allows, until d from now: someone
+// is going to use up many short ones. It never lowers what Options.MinIdle says.
+// What is idle at the end of that time stays until it is of age.
+func (p *Pool) Hurry(n int, d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	until := time.Now().Add(d)
+	if old := p.hurry; time.Now().Before(old.until) { // several may be in a hurry
+		n, until = max(n, old.n), later(until, old.until)
+	}
+	p.hurry = hurry{min(n, p.opts.Max), until}
+	p.reconcile()
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// minIdle is how many connections are to be kept ready. mu is held.
+func (p *Pool) minIdle(now time.Time) int {
+	if now.Before(p.hurry.until) {
+		return max(p.opts.MinIdle, p.hurry.n)
+	}
+	return p.opts.MinIdle
 }
 
 // ended is called by a connection's reader when it has ended, for whatever reason.

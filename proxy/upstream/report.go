@@ -79,6 +79,17 @@ func (r *reports) skipped(f failure, addr string) {
 	}
 }
 
+// apart is told of the failure of one server while others serve.
+func (r *reports) apart(f failure, addr string) {
+	r.mu.Lock()
+	r.lastErr = f.err
+	unsaid, say := repeat(r.skips, f.kind, false, time.Now())
+	r.mu.Unlock()
+	if say {
+		r.log.Warn("cannot connect to one of QuestDB's addresses", "addr", addr, "reason", f.sentence, "error", f.err, "repeated", unsaid)
+	}
+}
+
 // repeat decides whether a failure gets a line of its own, and says how many of its
 // kind got none since the last one.
 func repeat(said map[kind]*repetition, k kind, certain bool, now time.Time) (unsaid int, say bool) {

@@ -94,6 +94,54 @@ func (c *Conn) halfClose() (first bool, err error) {
 	return first, err
 }
 
+// openInKernel reports whether no FIN and no reset has come from the server, even
+// if our reader has not noticed yet.
+func openInKernel(raw syscall.RawConn) bool {
+	info, err := tcpInfo(raw)
+	return err == nil && openState(info.State)
+}
+
+func openState(state uint8) bool {
+	switch state {
+	case unix.BPF_TCP_ESTABLISHED, unix.BPF_TCP_FIN_WAIT1, unix.BPF_TCP_FIN_WAIT2:
+		return true
+	}
+	return false
+}
+
+// nudge has the kernel ask the server's for a sign of life without a byte sent, by
+// a keep-alive probe as soon as nothing was acknowledged for a second; on false,
+// as usual again. (Setting the option starts its timer with what is left.)
+func nudge(raw syscall.RawConn, on bool) {
+	idle := keepAlive.Idle
+	if on {
+		idle = time.Second
+	}
+	_ = control(raw, func(fd int) error { // a connection that refuses just shows no sign of life
+		return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(idle/time.Second))
+	})
+}
+
+// answer tells whether the connection is open as far as the kernel knows, whether
+// the server's kernel has acknowledged everything, and whether it acknowledged
+// anything later than since.
+func answer(raw syscall.RawConn, since time.Time) (open, everything, later bool) {
+	n, err := unacked(raw)
+	if err != nil {
+		return false, false, false
+	}
+	// In this order: a reset may have emptied the queue.
+	info, err := tcpInfo(raw)
+	if err != nil || !openState(info.State) {
+		return false, false, false
+	}
+	last := time.Now().Add(-time.Duration(info.Last_ack_recv) * time.Millisecond)
+	return true, n == 0, last.After(since.Add(clockTick))
+}
+
+// clockTick is how coarse the kernel's clock may be.
+const clockTick = 10 * time.Millisecond
+
 func tcpInfo(raw syscall.RawConn) (info *unix.TCPInfo, err error) {
 	err = control(raw, func(fd int) (err error) {
 		info, err = unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)

@@ -27,3 +27,12 @@ func (c *Conn) halfClose() (first bool, err error) { return halfCloseAny(c) }
 func unacked(syscall.RawConn) (int, error) { return 0, errors.ErrUnsupported }
 
 func socketError(syscall.RawConn) error { return nil }
+
+// openInKernel: nothing to ask.
+func openInKernel(syscall.RawConn) bool { return true }
+
+func nudge(syscall.RawConn, bool) {}
+
+// answer is whether the peer's kernel has acknowledged everything, or anything
+// since then; not known here.
+func answer(syscall.RawConn, time.Time) (open, everything, since bool) { return true, true, true }

@@ -1,0 +1,231 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ErrLate is what Prove returns if the server answered, but much later than it
+// usually does: it may have been stopped meanwhile.
+var ErrLate = errors.New("QuestDB answered much later than usual")
+
+// politeClose is how long a connection that is not wanted has to end well.
+const politeClose = time.Second
+
+// prover makes the proofs for one server, one after the other.
+type prover struct {
+	running *proof // nil if there is none, then there is no next one either
+	next    *proof // for those who asked after running had begun
+}
+
+// proof is one handshake whose answer several callers wait for.
+type proof struct {
+	addr     string
+	done     chan struct{} // closed when err is valid
+	err      error
+	callers  int
+	begun    bool // nobody can join any more
+	finished bool
+}
+
+// Prove makes a handshake with the server at addr (an IP address and port, see
+// [Conn.Addr]) that begins after the call, and returns nil if it was answered as
+// fast as usual: the challenge came within 250 ms, or 8 times the median of this
+// server's latest 20 challenges. If it came later, the error is [ErrLate]; anything
+// else is why there was none. It waits for as long as ctx lives, and at most
+// Options.AuthTimeout.
+//
+// Callers share a handshake that began after the last of them called. It takes a
+// place in the pool: where that is full, the place of the youngest idle connection
+// that no [Witnesses] needs, and if there is none, the next to become free. While
+// connections fail, it waits its turn like any attempt, and fails if the next
+// attempt does. It does not wait for the probation; a connection that survives that
+// stays in the pool if it is wanted there.
+func (p *Pool) Prove(ctx context.Context, addr string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, p.opts.AuthTimeout, fmt.Errorf("no answer within %v", p.opts.AuthTimeout))
+	defer cancel()
+	p.mu.Lock()
+	if p.closed || !p.started {
+		p.mu.Unlock()
+		return ErrClosed
+	}
+	pr := p.joinProof(addr)
+	p.mu.Unlock()
+	select {
+	case <-pr.done:
+		return pr.err
+	case <-ctx.Done():
+		p.leaveProof(pr)
+		return fmt.Errorf("prove that QuestDB at %s answers: %w", addr, context.Cause(ctx))
+	}
+}
+
+// joinProof finds the proof to wait for, and has it made. mu is held.
+func (p *Pool) joinProof(addr string) *proof {
+	q := p.proofs[addr]
+	if q == nil {
+		q = &prover{}
+		p.proofs[addr] = q
+	}
+	switch {
+	case q.running == nil:
+		q.running = newProof(addr)
+		p.want(q.running)
+	case !q.running.begun:
+	default:
+		if q.next == nil {
+			q.next = newProof(addr)
+		}
+		q.next.callers++
+		return q.next
+	}
+	q.running.callers++
+	return q.running
+}
+
+func newProof(addr string) *proof { return &proof{addr: addr, done: make(chan struct{})} }
+
+// want has a place found for a proof. mu is held.
+func (p *Pool) want(pr *proof) {
+	p.placing = append(p.placing, pr)
+	p.reconcile()
+}
+
+// leaveProof is called by who does not wait any more. A proof that nobody waits
+// for is not begun.
+func (p *Pool) leaveProof(pr *proof) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pr.callers--
+	if pr.callers > 0 || pr.finished {
+		return
+	}
+	for i, o := range p.placing {
+		if o == pr {
+			p.placing = append(p.placing[:i:i], p.placing[i+1:]...)
+			p.proven(pr, errNotWanted)
+			return
+		}
+	}
+	if q := p.proofs[pr.addr]; q != nil && q.next == pr {
+		q.next = nil
+	}
+}
+
+// proven says how a proof went; the first answer counts. mu is held.
+func (p *Pool) proven(pr *proof, err error) {
+	if pr.finished {
+		return
+	}
+	pr.finished, pr.err = true, err
+	close(pr.done)
+	q := p.proofs[pr.addr]
+	if q == nil || q.running != pr {
+		return // the pool closed
+	}
+	q.running, q.next = q.next, nil
+	switch {
+	case q.running == nil:
+		delete(p.proofs, pr.addr)
+	default:
+		p.want(q.running)
+	}
+}
+
+// closeProofs ends all proofs. mu is held, and the pool closed.
+func (p *Pool) closeProofs() {
+	for _, q := range p.proofs {
+		for _, pr := range []*proof{q.running, q.next} {
+			if pr != nil && !pr.finished {
+				pr.finished, pr.err = true, ErrClosed
+				close(pr.done)
+			}
+		}
+	}
+	clear(p.proofs)
+	p.placing = nil
+}
+
+// constructProof makes a proof, and perhaps a connection for the pool of it.
+func (p *Pool) constructProof(ctx context.Context, pr *proof) (*Conn, error) {
+	wait, cancel := context.WithTimeout(ctx, p.opts.AuthTimeout)
+	t, err := p.gate.enterOrFail(wait)
+	cancel()
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	wanted := pr.callers > 0 && !pr.finished
+	pr.begun = true
+	if !wanted {
+		p.proven(pr, errNotWanted)
+	}
+	p.mu.Unlock()
+	if !wanted {
+		p.gate.forgo(t)
+		return nil, errNotWanted
+	}
+	dialUntil := time.Now().Add(min(p.opts.DialTimeout, p.opts.AuthTimeout))
+	c, f := p.connectIP(ctx, pr.addr, dialUntil, func(challenge time.Duration) { p.answered(pr, challenge) })
+	if c == nil {
+		// Said before the gate may pause.
+		p.mu.Lock()
+		p.proven(pr, f.err)
+		p.mu.Unlock()
+		return nil, p.outcome(ctx, t, pr.addr, nil, f)
+	}
+	p.gate.succeed(t, c.addr)
+	if p.admitSpare(c) {
+		return c, nil
+	}
+	c.leave(ctx)
+	return nil, errNotWanted
+}
+
+// answered says how long the challenge took.
+func (p *Pool) answered(pr *proof, challenge time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	late := lateMin
+	if s := p.servers[pr.addr]; s != nil {
+		late = s.late()
+	}
+	var err error
+	if challenge > late {
+		err = fmt.Errorf("%w: QuestDB at %s took %v, at most %v would be usual", ErrLate, pr.addr,
+			challenge.Round(time.Millisecond), late.Round(time.Millisecond))
+	}
+	p.proven(pr, err)
+}
+
+// admitSpare is admit for a connection that was made for another reason than that
+// the pool wanted it: it does so only if the pool wants it now.
+func (p *Pool) admitSpare(c *Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	fresh, _, _ := p.idle(now)
+	waiting := 0
+	for _, w := range p.waiters {
+		if w.addr == "" || w.addr == c.addr {
+			waiting++
+		}
+	}
+	return fresh < p.minIdle(now)+waiting && p.admitLocked(c)
+}
+
+// leave ends a connection that was never handed out, well if the server lets us.
+func (c *Conn) leave(ctx context.Context) {
+	timer := time.NewTimer(politeClose)
+	defer timer.Stop()
+	if c.CloseWrite() == nil {
+		select {
+		case <-c.done:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+	c.close()
+}

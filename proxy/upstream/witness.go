@@ -1,0 +1,219 @@
+package upstream
+
+import (
+	"context"
+	"slices"
+	"time"
+	"weak"
+)
+
+const (
+	// aliveWait is how long a sign of life may take: a keep-alive probe comes up to
+	// a second after it was asked for.
+	aliveWait = 1500 * time.Millisecond
+
+	aliveAskFirst = time.Millisecond
+	aliveAskEvery = 20 * time.Millisecond
+)
+
+// Witnesses are the connections to one server that were open at one moment. As long
+// as one of them is open, the server process that was there has been there since.
+type Witnesses struct {
+	pool    *Pool
+	members []*Conn
+}
+
+// Witnesses notes the connections to the server at addr that are open and past
+// their probation now, idle or handed out, other than not. It also sends an LF, which
+// QuestDB ignores, over the idle ones, so that a short idle timeout of the server's
+// does not end them soon.
+//
+// The pool closes none of its idle connections of its own accord (for their age, or
+// to make room) that is the last one of a Witnesses which is still referred to.
+func (p *Pool) Witnesses(addr string, not *Conn) *Witnesses {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := &Witnesses{pool: p}
+	if not != nil {
+		not.leaving = true
+	}
+	for c := range p.all {
+		if c != not && c.addr == addr && c.alive() {
+			w.members = append(w.members, c)
+			if c.state == stateIdle {
+				p.ping(c)
+			}
+		}
+	}
+	p.noteSet(w)
+	return w
+}
+
+// noteSet remembers w for as long as somebody else does. mu is held.
+func (p *Pool) noteSet(w *Witnesses) {
+	kept := p.sets[:0]
+	for _, s := range p.sets {
+		if s.Value() != nil {
+			kept = append(kept, s)
+		}
+	}
+	clear(p.sets[len(kept):])
+	p.sets = kept
+	if len(w.members) > 0 {
+		p.sets = append(p.sets, weak.Make(w))
+	}
+}
+
+// needed reports whether c is the last open one of some Witnesses. mu is held.
+func (p *Pool) needed(c *Conn) bool {
+	for _, s := range p.sets {
+		if w := s.Value(); w != nil && w.needs(c) {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *Witnesses) needs(c *Conn) bool {
+	member, others := false, false
+	for _, m := range w.members {
+		if m == c {
+			member = true
+		} else if m.alive() && m.state != stateGone && !m.leaving {
+			others = true
+		}
+	}
+	return member && !others
+}
+
+// ping sends an LF over an idle connection; the channel tells whether the peer
+// took it, where that is not the kernel's to tell. mu is held.
+func (p *Pool) ping(c *Conn) (slow <-chan bool, sent bool) {
+	if c.raw != nil {
+		return nil, c.ping()
+	}
+	if p.closed {
+		return nil, false
+	}
+	done := make(chan bool, 1)
+	p.goroutines.Go(func() { done <- c.pingSlowly() })
+	return done, true
+}
+
+// question is what one connection was asked.
+type question struct {
+	c      *Conn
+	slow   <-chan bool // not plain TCP: whether it took the LF
+	sent   bool        // an LF was sent
+	nudged bool
+}
+
+// Alive reports whether one of the connections is still open, and its peer's kernel
+// answered something that was sent after the call: an LF over an idle one; over one
+// that is handed out, whatever its owner sent, or a keep-alive probe. It waits at
+// most 1.5 s for that. (Where the kernel cannot be asked, as with TLS, a
+// connection that is handed out and open will do.)
+//
+// A process that is stopped has a kernel that answers: see [Pool.Prove].
+func (w *Witnesses) Alive(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, aliveWait)
+	defer cancel()
+	asked := time.Now()
+	questions := w.ask()
+	defer w.askedEnough(questions)
+	open := slices.Clone(questions)
+	for wait := aliveAskFirst; ; wait = min(2*wait, aliveAskEvery) {
+		alive := false
+		open = slices.DeleteFunc(open, func(q *question) bool {
+			kind := q.answered(asked)
+			alive = alive || kind == answerYes
+			return kind == answerEnded
+		})
+		if alive || len(open) == 0 {
+			return alive
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return false
+		}
+	}
+}
+
+// ask asks each connection that is open.
+func (w *Witnesses) ask() (questions []*question) {
+	w.pool.mu.Lock()
+	defer w.pool.mu.Unlock()
+	idle := false
+	for _, c := range w.members {
+		if c.state == stateGone || !c.alive() {
+			continue
+		}
+		q := &question{c: c}
+		if c.state == stateIdle {
+			q.slow, q.sent = w.pool.ping(c)
+			idle = idle || q.sent
+		}
+		questions = append(questions, q)
+	}
+	for _, q := range questions {
+		if !idle && q.c.raw != nil {
+			q.nudged = true
+			if q.c.nudges++; q.c.nudges == 1 {
+				nudge(q.c.raw, true)
+			}
+		}
+	}
+	return questions
+}
+
+// askedEnough ends what ask began.
+func (w *Witnesses) askedEnough(questions []*question) {
+	w.pool.mu.Lock()
+	defer w.pool.mu.Unlock()
+	for _, q := range questions {
+		if q.nudged {
+			if q.c.nudges--; q.c.nudges == 0 {
+				nudge(q.c.raw, false)
+			}
+		}
+	}
+}
+
+type answerKind int
+
+const (
+	answerNone answerKind = iota // yet
+	answerYes
+	answerEnded // and there will be none
+)
+
+// answered looks for an answer since the question was asked.
+func (q *question) answered(asked time.Time) answerKind {
+	if !q.c.alive() {
+		return answerEnded
+	}
+	if q.c.raw == nil {
+		if q.slow == nil {
+			return answerYes
+		}
+		select {
+		case took := <-q.slow:
+			if took && q.c.alive() {
+				return answerYes
+			}
+			return answerEnded
+		default:
+			return answerNone
+		}
+	}
+	switch open, everything, later := answer(q.c.raw, asked); {
+	case !open:
+		return answerEnded
+	case later, q.sent && everything:
+		return answerYes
+	}
+	return answerNone
+}
