@@ -69,6 +69,6 @@ Without a command it serves. It is configured by environment variables; see
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(p.serveCommand(), p.keygenCommand(), p.authlineCommand(), p.versionCommand())
+	root.AddCommand(p.serveCommand(), p.keygenCommand(), p.authlineCommand(), p.replayCommand(), p.versionCommand())
 	return root
 }

@@ -18,7 +18,10 @@ import (
 	"questdb-ilp-proxy/config"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The library that rotates rejected records leaves a goroutine.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("gopkg.in/natefinch/lumberjack%2ev2.(*Logger).millRun"))
+}
 
 // The key of QuestDB's documentation, as jose writes it.
 const (
@@ -160,7 +163,7 @@ func TestWrongUse(t *testing.T) {
 }
 
 func TestHelpEverywhere(t *testing.T) {
-	for _, args := range [][]string{{}, {"serve"}, {"keygen"}, {"authline"}, {"version"}} {
+	for _, args := range [][]string{{}, {"serve"}, {"keygen"}, {"authline"}, {"replay"}, {"version"}} {
 		got := run(t, "", append(args, "--help")...)
 		if got.code != ExitOK || got.stderr != "" || !strings.Contains(got.stdout, "Examples:\n  ") {
 			t.Errorf("%v: got %+v", args, got)
