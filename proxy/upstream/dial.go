@@ -147,13 +147,14 @@ func (p *Pool) connectIP(ctx context.Context, addr string, dialUntil time.Time, 
 	nc, err := p.opts.Dial(dctx, "tcp", addr)
 	cancel()
 	if err != nil {
+		p.server(addr, (*serverState).distrust)
 		return nil, p.dialFailure(ctx, addr, err)
 	}
 	setSocketOptions(nc)
 	result, err := auth.Handshake(ctx, nc, p.opts.Key, p.opts.AuthTimeout)
 	if err != nil {
 		_ = nc.Close() // of no use any more
-		p.server(addr, func(s *serverState) { s.distrust() })
+		p.server(addr, (*serverState).distrust)
 		return nil, p.handshakeFailure(ctx, addr, err)
 	}
 	if answered != nil {
@@ -172,11 +173,11 @@ func (p *Pool) connectIP(ctx context.Context, addr string, dialUntil time.Time, 
 	p.goroutines.Go(c.read)
 	if !c.survives(ctx, wait) {
 		c.close()
-		p.server(addr, func(s *serverState) { s.distrust() })
+		p.server(addr, (*serverState).distrust)
 		return nil, p.handshakeFailure(ctx, addr, auth.ClassifyEnd(c.end.Err))
 	}
 	c.established = time.Now()
-	p.server(addr, func(s *serverState) { s.accepted = c.established })
+	p.server(addr, func(s *serverState) { s.accept(c.established) })
 	c.renewAt = renewAt(c.established, p.opts.MaxAge)
 	p.metrics.handshake(kindOK)
 	c.log.Debug("connection to QuestDB ready", "handshake", took, "challenge", result.Challenge)

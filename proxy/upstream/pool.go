@@ -531,36 +531,59 @@ func (p *Pool) construct(ctx context.Context) (*Conn, error) {
 		f = p.handshakeFailure(ctx, c.addr, auth.ClassifyEnd(c.end.Err))
 		c = nil
 	}
-	return c, p.outcome(ctx, t, o.addr, c, f)
+	err = p.outcome(t, o.addr, c, f)
+	if err != nil && o.addr != "" {
+		p.pauseFor(ctx, o.addr)
+	}
+	return c, err
 }
 
 // outcome tells the gate how an attempt went, to addr if that is not "".
-func (p *Pool) outcome(ctx context.Context, t ticket, addr string, c *Conn, f failure) error {
+func (p *Pool) outcome(t ticket, addr string, c *Conn, f failure) error {
 	switch {
 	case c != nil:
 		p.gate.succeed(t, c.addr)
 		return nil
 	case f.kind == kindNone:
 		p.gate.forgo(t) // the pool is closing
-	case addr != "" && p.connectedElsewhere(addr):
+	case addr != "" && p.servedElsewhere(addr):
 		// Not everybody's trouble: who can do with the others goes on at once.
 		p.gate.forgo(t)
 		p.reports.apart(f, addr)
-		timer := time.NewTimer(p.opts.RetryBase)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-		}
 	default:
 		p.gate.fail(t, f)
 	}
 	return f.err
 }
 
-func (p *Pool) connectedElsewhere(addr string) bool {
+// pauseFor keeps attempts for one server apart, for longer each time, as the gate
+// does not where it is about one server alone.
+func (p *Pool) pauseFor(ctx context.Context, addr string) {
+	var pause time.Duration
+	p.server(addr, func(s *serverState) {
+		if s.backoff == nil {
+			s.backoff = newBackoff(p.opts.RetryBase, max(p.opts.RetryBase, p.opts.RetryMax))
+		}
+		pause, _ = s.backoff.Next()
+	})
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// servedElsewhere reports whether another server accepted the key lately.
+func (p *Pool) servedElsewhere(addr string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	now := time.Now()
+	for other, s := range p.servers {
+		if other != addr && s.trusted(now) {
+			return true
+		}
+	}
 	return p.any(func(c *Conn) bool { return c.addr != addr && c.alive() })
 }
 

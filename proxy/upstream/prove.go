@@ -174,7 +174,7 @@ func (p *Pool) constructProof(ctx context.Context, pr *proof) (*Conn, error) {
 		p.mu.Lock()
 		p.proven(pr, f.err)
 		p.mu.Unlock()
-		return nil, p.outcome(ctx, t, pr.addr, nil, f)
+		return nil, p.outcome(t, pr.addr, nil, f)
 	}
 	p.gate.succeed(t, c.addr)
 	if p.admitSpare(c) {

@@ -3,6 +3,8 @@ package upstream
 import (
 	"slices"
 	"time"
+
+	"github.com/sethvargo/go-retry"
 )
 
 const (
@@ -23,6 +25,7 @@ const (
 type serverState struct {
 	accepted   time.Time       // when it last accepted the key; zero if it failed since
 	challenges []time.Duration // how long its last challenges took, oldest first
+	backoff    retry.Backoff   // of attempts for it alone; nil: the next pause is the first
 	used       time.Time
 }
 
@@ -60,6 +63,8 @@ func (s *serverState) trusted(now time.Time) bool {
 }
 
 func (s *serverState) distrust() { s.accepted = time.Time{} }
+
+func (s *serverState) accept(now time.Time) { s.accepted, s.backoff = now, nil }
 
 func (s *serverState) challenged(took time.Duration) {
 	if len(s.challenges) == usualOf {

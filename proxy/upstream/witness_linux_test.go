@@ -1,0 +1,71 @@
+package upstream
+
+import (
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// deafen has the kernel drop all packets that come for c, as if the server's
+// machine, or the way to it, were gone.
+func deafen(t *testing.T, c *Conn) {
+	t.Helper()
+	drop := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}}
+	if err := control(c.raw, func(fd int) error {
+		return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop[0]})
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestHalfOpenConnectionIsNoWitness(t *testing.T) {
+	t.Parallel()
+	for name, idle := range map[string]bool{"idle": true, "handed out": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, p, _ := withServer(t, Options{MinIdle: 1, Max: 2})
+			awaitIdle(t, p, 1)
+			var c *Conn
+			p.mu.Lock()
+			for c = range p.all {
+			}
+			p.mu.Unlock()
+			w := p.Witnesses(c.Addr(), nil)
+			if !w.Alive(t.Context()) {
+				t.Fatal("not alive to begin with")
+			}
+			if !idle {
+				acquire(t, p)
+			}
+			deafen(t, c)
+			start := time.Now()
+			if w.Alive(t.Context()) {
+				t.Error("a connection to nowhere was taken for alive")
+			}
+			if d := time.Since(start); d > aliveWait+time.Second {
+				t.Errorf("took %v", d)
+			}
+		})
+	}
+}
+
+// The server's FIN counts from when it came, not from when our reader noticed.
+func TestEndIsSeenInTheKernel(t *testing.T) {
+	t.Parallel()
+	client, server := tcpPair(t)
+	p := &Pool{log: discardLog()}
+	c := newConn(p, 1, "", client, 0) // and no reader
+	if open, _, _ := answer(c.raw, time.Now()); !open || !openInKernel(c.raw) {
+		t.Error("not open to begin with")
+	}
+	server.Close()
+	for deadline := time.Now().Add(10 * time.Second); openInKernel(c.raw); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("open for ever")
+		}
+	}
+	if open, _, _ := answer(c.raw, time.Now()); open {
+		t.Error("answers although it has ended")
+	}
+}
