@@ -39,6 +39,14 @@ demo: ## See it work in front of a real QuestDB, under a minute once downloaded
 test: ## Run every test with the race detector, end to end ones included
 	go test -race -timeout $(TEST_TIMEOUT) $(TEST)
 
+# BENCH are its options, such as '-parts latency -rounds 9' or '-json FILE'.
+BENCH ?=
+.PHONY: bench
+bench: build ## Measure beside QuestDB alone, HAProxy and nginx (4 minutes)
+	go test -run '^$$' -bench . -benchmem -benchtime 200ms ./proxy/delivery ./proxy/ilp
+	go build -o bin/bench ./e2e/bench
+	bin/bench -proxy bin/questdb-ilp-proxy $(BENCH)
+
 .PHONY: check
 check: fmt vet staticcheck shellcheck tidy ## Check formatting, vet, staticcheck, shellcheck, go.mod
 

@@ -15,7 +15,7 @@ const maxIdleBytes = 6000
 func (b *bench) measureIdle(ctx context.Context) error {
 	b.stopRelays()
 	memory := b.report.add(figure{Name: fmt.Sprintf("memory per idle writer, of %d", b.idle), Unit: "bytes", Reference: haproxy, Most: maxIdleBytes, Lower: true})
-	for _, name := range []string{haproxy, nginx, proxy} {
+	for _, name := range []string{haproxy, nginx, proxy, otherProxy} {
 		r, err := b.startToSink(ctx, name)
 		if err != nil {
 			return err

@@ -22,6 +22,7 @@ import (
 // options are what the command line says.
 type options struct {
 	proxy    string
+	other    string
 	parts    []string
 	rounds   int
 	duration time.Duration
@@ -83,8 +84,9 @@ func parse(args []string) (o options, err error) {
 		all[i] = p.name
 	}
 	flags.StringVar(&o.proxy, "proxy", "bin/questdb-ilp-proxy", "the proxy's `binary`")
+	flags.StringVar(&o.other, "other", "", "another `binary` of the proxy, to be measured beside it")
 	list := flags.String("parts", strings.Join(all, ","), "what to measure, comma-separated")
-	only := flags.String("only", "", "only these peers, comma-separated, of: direct, haproxy, nginx, proxy (at most once), proxy-alo (at least once)")
+	only := flags.String("only", "", "only these peers, comma-separated, of: direct, haproxy, nginx, proxy (at most once), proxy-alo (at least once), other (at most once)")
 	flags.IntVar(&o.rounds, "rounds", 3, "how many times each is measured")
 	flags.DurationVar(&o.duration, "duration", time.Second, "how long one measurement against the sink takes")
 	flags.DurationVar(&o.rows, "rows-duration", 2*time.Second, "how long one measurement into QuestDB is to take")
@@ -113,8 +115,17 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	if _, err := exec.LookPath(o.proxy); err != nil {
-		return fmt.Errorf("the proxy: %w; build it with: make build", err)
+	for _, binary := range []*string{&o.proxy, &o.other} {
+		if *binary == "" {
+			continue
+		}
+		found, err := exec.LookPath(*binary)
+		if err != nil {
+			return fmt.Errorf("the proxy: %w; build it with: make build", err)
+		}
+		if *binary, err = filepath.Abs(found); err != nil {
+			return err
+		}
 	}
 	raiseFileLimit()
 	b := &bench{options: o, report: newReport()}
@@ -154,7 +165,12 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }
 
 // wants reports whether a peer was asked for.
-func (b *bench) wants(name string) bool { return len(b.only) == 0 || slices.Contains(b.only, name) }
+func (b *bench) wants(name string) bool {
+	if name == otherProxy && b.other == "" {
+		return false
+	}
+	return len(b.only) == 0 || slices.Contains(b.only, name)
+}
 
 // eachRound calls f for every peer in every round, there and back again, so that
 // what drifts with time hits all alike.

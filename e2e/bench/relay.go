@@ -23,6 +23,8 @@ const (
 	nginx    = "nginx"
 	proxy    = "proxy"     // at most once
 	proxyALO = "proxy-alo" // at least once
+	// otherProxy is the binary of -other, at most once.
+	otherProxy = "other"
 )
 
 // relay is one way to the target: through a process, or straight.
@@ -130,7 +132,7 @@ func (b *bench) toSink(ctx context.Context) ([]*relay, error) {
 	if b.relays != nil {
 		return b.relays, nil
 	}
-	for _, name := range []string{haproxy, nginx, proxy, direct} {
+	for _, name := range []string{haproxy, nginx, proxy, otherProxy, direct} {
 		r, err := b.startToSink(ctx, name)
 		if err != nil {
 			return nil, err
@@ -155,8 +157,8 @@ func (b *bench) startToSink(ctx context.Context, name string) (*relay, error) {
 		return b.startHAProxy(ctx)
 	case nginx:
 		return b.startNginx(ctx)
-	case proxy:
-		return b.startProxy(ctx, proxy, b.sink.auth)
+	case proxy, otherProxy:
+		return b.startProxy(ctx, name, b.sink.auth)
 	default:
 		return &relay{name: direct, addr: b.sink.plain}, nil
 	}
@@ -180,19 +182,12 @@ func (b *bench) startProxy(ctx context.Context, name, target string) (*relay, er
 		"ILP_BUFFER=256MiB", "ILP_ADMIN=" + admin, "ILP_LOG_LEVEL=warn",
 	}
 	delivery := "ILP_DELIVERY=at-least-once"
-	if name == proxy {
+	if name != proxyALO {
 		delivery = "ILP_DELIVERY=at-most-once"
 	}
-	binary, err := exec.LookPath(b.proxy)
-	if err != nil {
-		return nil, err
-	}
-	if !strings.HasPrefix(binary, "/") {
-		wd, err := os.Getwd()
-		if err != nil {
-			return nil, err
-		}
-		binary = wd + "/" + binary
+	binary := b.proxy
+	if name == otherProxy {
+		binary = b.other
 	}
 	for {
 		if err := b.spawn(r, append(env, delivery), binary, "serve"); err != nil {

@@ -147,7 +147,7 @@ func (r *report) print(out io.Writer) error {
 		}
 		s.compare()
 		fmt.Fprintf(w, "\n%s\n", s.Name)
-		for _, name := range []string{direct, haproxy, nginx, proxy, proxyALO} {
+		for _, name := range []string{direct, haproxy, nginx, proxy, proxyALO, otherProxy} {
 			p := s.peer(name)
 			if p == nil {
 				continue
@@ -160,7 +160,7 @@ func (r *report) print(out io.Writer) error {
 
 var peerNames = map[string]string{
 	direct: "straight", haproxy: "HAProxy", nginx: "nginx",
-	proxy: "proxy, at most once", proxyALO: "proxy, at least once",
+	proxy: "proxy, at most once", proxyALO: "proxy, at least once", otherProxy: "the other proxy",
 }
 
 // ratios are the median and, in brackets, the lowest and highest.

@@ -46,7 +46,7 @@ func (b *bench) measureRows(ctx context.Context) (err error) {
 			r.stop()
 		}
 	}()
-	for _, name := range []string{proxyALO, proxy} {
+	for _, name := range []string{proxyALO, proxy, otherProxy} {
 		if !b.wants(name) {
 			continue
 		}
