@@ -75,18 +75,19 @@ type load struct {
 	err   error
 }
 
-// startLoad has n writers send pieces, over and over; each ends after limit
-// pieces, never if that is 0.
-func startLoad(ctx context.Context, dial dialer, n int, pieces [][]byte, limit int) (*load, error) {
+// startLoad has one writer for each of pieces send these, over and over; it ends
+// after limit of them, never if that is 0.
+func startLoad(ctx context.Context, dial dialer, pieces [][][]byte, limit int) (*load, error) {
 	l := &load{}
-	for range n {
+	for range pieces {
 		c, err := dial(ctx)
 		if err != nil {
 			return nil, errors.Join(err, l.stop())
 		}
 		l.conns = append(l.conns, c)
 	}
-	for _, c := range l.conns {
+	for w, c := range l.conns {
+		pieces := pieces[w]
 		l.wg.Go(func() {
 			for i := 0; !l.over.Load() && (limit == 0 || i < limit); i++ {
 				if _, err := c.Write(pieces[i%len(pieces)]); err != nil {

@@ -56,7 +56,7 @@ func (b *bench) measureRows(ctx context.Context) (err error) {
 		}
 		peers = append(peers, r)
 	}
-	m := &rowsRun{b: b, db: db.PG()}
+	m := &rowsRun{b: b, server: db.PID()}
 	if m.conn, err = pgconn.Connect(ctx, "postgres://admin:quest@"+db.PG()+"/qdb?sslmode=disable"); err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (b *bench) measureRows(ctx context.Context) (err error) {
 		// The server's compiler has to warm up, and then says how many rows fit.
 		pieces := 8
 		for _, r := range append(peers, peers[0]) {
-			rate, err := m.measure(ctx, r, writers, pieces)
+			rate, _, err := m.measure(ctx, r, writers, pieces)
 			if err != nil {
 				return fmt.Errorf("%s: %w", r.name, err)
 			}
@@ -76,10 +76,12 @@ func (b *bench) measureRows(ctx context.Context) (err error) {
 			}
 		}
 		rate := b.report.add(figure{Name: "rows into QuestDB, " + plural(writers, "writer"), Unit: "rows/s", Reference: direct, Target: minRows})
+		cost := b.report.add(figure{Name: "CPU of QuestDB and the proxy for them, " + plural(writers, "writer"), Unit: "s/million", Reference: direct, Lower: true})
 		err := b.eachRound(ctx, peers, func(_ int, r *relay) error {
-			n, err := m.measure(ctx, r, writers, pieces)
+			n, cpu, err := m.measure(ctx, r, writers, pieces)
 			if err == nil {
 				rate.put(r.name, n)
+				cost.put(r.name, cpu*1e6)
 			}
 			return err
 		})
@@ -92,70 +94,113 @@ func (b *bench) measureRows(ctx context.Context) (err error) {
 
 type rowsRun struct {
 	b            *bench
-	db           string
+	server       int // QuestDB's process
 	conn         *pgconn.PgConn
 	tables       int
 	rowsPerPiece int
 }
 
-// measure sends pieces chunks of each writer into a new table and returns rows/s.
-func (m *rowsRun) measure(ctx context.Context, r *relay, writers, pieces int) (perSecond float64, err error) {
-	m.tables++
-	table := fmt.Sprintf("bench%04d", m.tables)
-	text, length := rows(table, payloadSize)
-	parts := chunks(text, length)
-	parts = parts[:len(parts)-1] // all of one size
-	m.rowsPerPiece = len(parts[0]) / length
-	want := writers * pieces * m.rowsPerPiece
+// measure has each writer send n pieces into a new table and returns rows/s
+// and what a row cost. The latter tells more where others use the machine too.
+func (m *rowsRun) measure(ctx context.Context, r *relay, writers, n int) (perSecond float64, secondsPerRow float64, err error) {
+	// A table for each writer: the server need not sort what one of them sent
+	// among the others' rows, which costs it more than all else and never the same.
+	tables := make([]string, writers)
+	pieces := make([][][]byte, writers)
+	for i := range tables {
+		m.tables++
+		tables[i] = fmt.Sprintf("bench%05d", m.tables)
+		text, length := rows(tables[i], payloadSize)
+		pieces[i] = chunks(text, length)
+		pieces[i] = pieces[i][:len(pieces[i])-1] // all of one size
+		m.rowsPerPiece = len(pieces[i][0]) / length
+	}
+	want := writers * n * m.rowsPerPiece
 
 	dial := plainDialer(r.addr)
 	if r.name == direct {
 		dial = authDialer(r.addr, m.b.key)
 	}
-	begin := time.Now()
-	l, err := startLoad(ctx, dial, writers, parts, pieces)
+	before, err := m.cpu(r)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
+	}
+	begin := time.Now()
+	l, err := startLoad(ctx, dial, pieces, n)
+	if err != nil {
+		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, l.stop()) }()
 	if err := l.wait(); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	got := 0
 	for last, stuck := time.Now(), 0; got < want; {
 		if err := sleep(ctx, rowsCheck); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
-		if got, err = m.count(ctx, table); err != nil {
-			return 0, err
+		if got, err = m.count(ctx, tables); err != nil {
+			return 0, 0, err
 		}
 		if got != stuck {
 			last, stuck = time.Now(), got
 		}
 		if time.Since(last) > patience {
-			return 0, fmt.Errorf("%w: %d of %d rows are in QuestDB", errPatience, got, want)
+			return 0, 0, fmt.Errorf("%w: %d of %d rows are in QuestDB", errPatience, got, want)
 		}
 	}
 	took := time.Since(begin)
 	if got > want {
 		m.b.report.note(fmt.Sprintf("%s: %d rows more than were sent (some were replayed)", r.name, got-want))
 	}
-	_, err = m.conn.Exec(ctx, "drop table "+table).ReadAll()
-	return float64(want) / took.Seconds(), err
+	after, err := m.cpu(r)
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, table := range tables {
+		if _, err := m.conn.Exec(ctx, "drop table "+table).ReadAll(); err != nil {
+			return 0, 0, err
+		}
+	}
+	return float64(want) / took.Seconds(), (after - before).Seconds() / float64(want), nil
 }
 
-// count returns how many rows can be queried; a table that is not there yet has
-// none.
-func (m *rowsRun) count(ctx context.Context, table string) (int, error) {
-	results, err := m.conn.Exec(ctx, "select count() from "+table).ReadAll()
+// cpu is what the server and the relay have used so far.
+func (m *rowsRun) cpu(r *relay) (time.Duration, error) {
+	sum, err := cpuTime(m.server)
+	if err == nil && r.cmd != nil {
+		var more time.Duration
+		more, err = cpuTime(r.pid())
+		sum += more
+	}
+	return sum, err
+}
+
+// count returns how many rows can be queried; none as long as not all tables
+// are there.
+func (m *rowsRun) count(ctx context.Context, tables []string) (sum int, err error) {
+	var sql strings.Builder
+	for i, table := range tables {
+		if i > 0 {
+			sql.WriteString(" union all ")
+		}
+		sql.WriteString("select count() from " + table)
+	}
+	results, err := m.conn.Exec(ctx, sql.String()).ReadAll()
 	if err != nil {
 		if strings.Contains(err.Error(), "table does not exist") {
 			return 0, nil
 		}
 		return 0, err
 	}
-	if len(results) != 1 || len(results[0].Rows) != 1 {
-		return 0, errors.New("QuestDB did not answer with a count")
+	for _, result := range results {
+		for _, row := range result.Rows {
+			n, err := strconv.Atoi(string(row[0]))
+			if err != nil {
+				return 0, fmt.Errorf("counting rows: %w", err)
+			}
+			sum += n
+		}
 	}
-	return strconv.Atoi(string(results[0].Rows[0][0]))
+	return sum, nil
 }

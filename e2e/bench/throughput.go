@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -24,7 +25,7 @@ func (b *bench) measureThroughput(ctx context.Context) error {
 		rate := b.report.add(figure{Name: "throughput, " + plural(writers, "writer"), Unit: "MiB/s", Reference: haproxy, Target: 1})
 		cost := b.report.add(figure{Name: "CPU of the relay, " + plural(writers, "writer"), Unit: "s/GiB", Reference: haproxy, Target: 1, Lower: true})
 		err := b.eachRound(ctx, peers, func(_ int, r *relay) error {
-			l, err := startLoad(ctx, plainDialer(r.addr), writers, pieces, 0)
+			l, err := startLoad(ctx, plainDialer(r.addr), slices.Repeat([][][]byte{pieces}, writers), 0)
 			if err != nil {
 				return err
 			}
