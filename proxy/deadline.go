@@ -62,6 +62,13 @@ func (s *session) evict() {
 	s.kick()
 }
 
+// disconnect ends the session because a record of it was rejected, as QuestDB
+// itself would.
+func (s *session) disconnect() {
+	s.unwanted.Store(true)
+	s.kick()
+}
+
 // timeout says what a passed deadline means: the end of the session or, having
 // set a new one, nothing yet.
 func (s *session) timeout() (reason string, over bool) {

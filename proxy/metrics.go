@@ -5,12 +5,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Reasons for which a record is rejected, as the metric's label names them.
-const (
-	reasonTooLong   = "too_long"
-	reasonMalformed = "malformed"
-)
-
 // Reasons for which a session ends, as the metric's label names them.
 const (
 	endByWriter  = "writer"
@@ -18,6 +12,7 @@ const (
 	endError     = "error"
 	endDrain     = "drain"
 	endNoMemory  = "no_memory"
+	endRejected  = "rejected"
 	acceptFailed = "accept_failed"
 	notAllowed   = "not_allowed"
 )
@@ -26,7 +21,6 @@ const (
 type Metrics struct {
 	records, bytes                prometheus.Counter
 	fragments, fragmentBytes      prometheus.Counter
-	tooLong, malformed            prometheus.Counter
 	sessions                      prometheus.Gauge
 	waiting                       prometheus.Gauge
 	accepted                      prometheus.Counter
@@ -51,20 +45,16 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	gauge := func(name, help string) prometheus.Gauge {
 		return f.NewGauge(prometheus.GaugeOpts{Name: "questdb_ilp_proxy_" + name, Help: help})
 	}
-	rejected := vec("records_rejected_total", "Records that were not passed on, by reason.",
-		"reason", reasonTooLong, reasonMalformed)
 	return &Metrics{
 		records:       counter("records_received_total", "Whole records read from writers, those rejected included."),
 		bytes:         counter("bytes_received_total", "Bytes read from writers."),
 		fragments:     counter("fragments_total", "Records that their writer began and did not end; they are dropped, as QuestDB itself drops them."),
 		fragmentBytes: counter("fragment_bytes_total", "Bytes of those fragments."),
-		tooLong:       rejected.WithLabelValues(reasonTooLong),
-		malformed:     rejected.WithLabelValues(reasonMalformed),
 		sessions:      gauge("sessions", "Writers connected now."),
 		waiting:       gauge("sessions_waiting", "Writers that wait because ILP_MAX_CLIENTS are connected, and those not yet accepted by the listener not counted."),
 		accepted:      counter("sessions_total", "Writers that were accepted."),
 		ended: vec("sessions_ended_total", "Sessions that ended, by reason.",
-			"reason", endByWriter, endIdle, endError, endDrain, endNoMemory),
+			"reason", endByWriter, endIdle, endError, endDrain, endNoMemory, endRejected),
 		refused: vec("connections_refused_total", "Connections that did not become a session, by reason.",
 			"reason", notAllowed, acceptFailed),
 		fragmentMemory: gauge("fragment_memory_bytes", "Bytes of memory that records hold whose end was not read yet."),

@@ -52,11 +52,11 @@ type session struct {
 	lastRead time.Time // only kept for the idle timeout
 	armed    time.Time // the read deadline that is set; zero for none
 
-	// kicked is set to wake the session from outside; draining and evicted say
-	// what for.
-	kicked, draining, evicted atomic.Bool
-	half                      atomic.Int64 // when a drain ends at the latest: Unix nanoseconds, 0 for never
-	told                      bool         // our half-close was sent
+	// kicked is set to wake the session from outside; draining, evicted and
+	// unwanted say what for.
+	kicked, draining, evicted, unwanted atomic.Bool
+	half                                atomic.Int64 // when a drain ends at the latest: Unix nanoseconds, 0 for never
+	told                                bool         // our half-close was sent
 }
 
 func newSession(srv *Server, conn net.Conn) (*session, error) {
@@ -68,7 +68,8 @@ func newSession(srv *Server, conn net.Conn) (*session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading from %v: %w", conn.RemoteAddr(), err)
 	}
-	s := &session{srv: srv, conn: conn, raw: raw, out: srv.o.Dispatcher.NewWriter(conn.RemoteAddr().String())}
+	s := &session{srv: srv, conn: conn, raw: raw}
+	s.out = srv.o.Dispatcher.NewWriter(conn.RemoteAddr().String(), s.disconnect)
 	s.receive = s.tryReceive // once: a method value allocates
 	return s, nil
 }
@@ -78,7 +79,7 @@ func (s *session) run(ctx context.Context) (reason string) {
 	for {
 		n, err := s.read(ctx)
 		if n > 0 {
-			s.consume(n)
+			s.consume(ctx, n)
 		}
 		if err == nil {
 			continue
@@ -93,6 +94,9 @@ func (s *session) run(ctx context.Context) (reason string) {
 // read waits for bytes and leaves them in s.in, behind the fragment if that is
 // small. No memory is held while it waits: ten thousand sessions may.
 func (s *session) read(ctx context.Context) (int, error) {
+	if err := s.out.Ready(ctx); err != nil {
+		return 0, err
+	}
 	s.arm()
 	for {
 		s.got, s.failed = -1, nil
@@ -166,7 +170,7 @@ func (s *session) offset() int {
 }
 
 // consume takes the n bytes that were read into s.in.
-func (s *session) consume(n int) {
+func (s *session) consume(ctx context.Context, n int) {
 	b := s.in
 	s.in = nil
 	s.srv.m.bytes.Add(float64(n))
@@ -190,7 +194,7 @@ func (s *session) consume(n int) {
 			begin += end
 		case begin == 0:
 			s.setFragment(append(s.fragment, data[:end]...))
-			s.large()
+			s.large(ctx)
 			begin += end
 		default:
 			begin -= copy(b.Bytes(), s.fragment)
@@ -208,7 +212,7 @@ func (s *session) consume(n int) {
 	s.setFragment(append(s.fragment, tail...))
 
 	if len(whole) > 0 && s.out.Suspect() {
-		whole, records = s.wellFormed(whole)
+		whole, records = s.checked(ctx, whole)
 	}
 	if len(whole) == 0 {
 		s.out.Return(b)
@@ -235,19 +239,19 @@ func (s *session) extend(data []byte) {
 // dropped before.
 func (s *session) tooLong(size int) {
 	s.srv.m.records.Inc()
-	s.srv.m.tooLong.Inc()
-	s.srv.limit.Log(s.srv.ctx, slog.LevelWarn, reasonTooLong, "rejected a record that is longer than ILP_MAX_RECORD",
+	s.out.CountTooLong()
+	s.srv.limit.Log(s.srv.ctx, slog.LevelWarn, delivery.ReasonTooLong, "rejected a record that is longer than ILP_MAX_RECORD",
 		slog.String("remote", s.out.Remote()), slog.Int64("bytes", s.dropped+int64(size)), slog.Int("limit", s.srv.o.MaxRecord))
 	s.skipping, s.dropped = false, 0
 }
 
 // large puts the fragment, now a whole record larger than half a block, on the
 // lane: its memory moves there.
-func (s *session) large() {
+func (s *session) large(ctx context.Context) {
 	s.srv.m.records.Inc()
 	p := s.fragment
 	s.setFragment(nil)
-	if s.out.Suspect() && !s.acceptable(p) {
+	if s.out.Suspect() && !s.acceptable(ctx, p) {
 		return
 	}
 	s.out.AppendLarge(p)
@@ -266,18 +270,18 @@ func (s *session) setFragment(p []byte) {
 	}
 }
 
-// wellFormed keeps those of the whole records that QuestDB's parser accepts.
-func (s *session) wellFormed(whole []byte) (kept []byte, records int) {
-	var scan ilp.Scanner
+// checked keeps those of the whole records that may go upstream.
+func (s *session) checked(ctx context.Context, whole []byte) (kept []byte, records int) {
 	kept = whole[:0]
 	for len(whole) > 0 {
-		n, ok := scan.Next(whole)
-		if !ok {
-			break // cannot be: the records are whole
-		}
+		var scan ilp.Scanner
+		n, _ := scan.Next(whole) // all of it, if only the next read could tell that it has ended
+		n = max(n, 1)
 		record := whole[:n]
 		whole = whole[n:]
-		if s.acceptable(record) {
+		if ilp.IsBlank(record) {
+			kept = append(kept, record...)
+		} else if s.acceptable(ctx, record) {
 			kept = append(kept, record...)
 			records++
 		}
@@ -285,25 +289,14 @@ func (s *session) wellFormed(whole []byte) (kept []byte, records int) {
 	return kept, records
 }
 
-// acceptable says whether record is well-formed, and rejects it if it is not.
-func (s *session) acceptable(record []byte) bool {
-	err := ilp.Validate(record)
-	if err == nil {
+// acceptable says whether record may go upstream, and rejects it if not.
+func (s *session) acceptable(ctx context.Context, record []byte) bool {
+	reason, detail := s.out.Check(record)
+	if reason == "" {
 		return true
 	}
-	s.srv.m.malformed.Inc()
-	s.srv.limit.Log(s.srv.ctx, slog.LevelWarn, reasonMalformed, "rejected a malformed record",
-		slog.String("remote", s.out.Remote()), slog.Any("error", err), slog.String("record", excerpt(record)))
+	s.out.Reject(ctx, record, reason, detail)
 	return false
-}
-
-// excerpt returns the beginning of a record for the log.
-func excerpt(record []byte) string {
-	const most = 120
-	if len(record) > most {
-		return fmt.Sprintf("%q...", record[:most])
-	}
-	return fmt.Sprintf("%q", record)
 }
 
 // lost says that the writer ended within a record.
@@ -326,6 +319,8 @@ func (s *session) over(ctx context.Context, err error) (reason string, over bool
 		s.srv.limit.Log(ctx, slog.LevelWarn, endNoMemory, "disconnected a writer with a long unfinished record: unfinished records used up their part of ILP_BUFFER",
 			slog.String("remote", s.out.Remote()), slog.Int("bytes", len(s.fragment)))
 		return endNoMemory, true
+	case s.unwanted.Load():
+		return endRejected, true
 	case errors.Is(err, io.EOF):
 		return endByWriter, true
 	case ctx.Err() != nil:

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"sort"
 	"sync"
 	"time"
 )
@@ -26,9 +27,11 @@ type Block struct {
 	buf []byte
 	// n is how many bytes of buf hold whole records.
 	n int
-	// start is the journal's offset of buf[0].
-	start int64
-	spans []span
+	// start is the journal's offset of buf[0], before how many records there were
+	// in the journal before it.
+	start  int64
+	before int64
+	spans  []span
 	// accepted is when the oldest record in it was put into the journal.
 	accepted time.Time
 	// charge is what the block costs the budget.
@@ -38,8 +41,9 @@ type Block struct {
 // A span is a run of records of one writer inside a block. It begins where the
 // one before it ends.
 type span struct {
-	w       *Writer
-	end     int32
+	w   *Writer
+	end int32
+	// records counts those of this span and all before it.
 	records int32
 }
 
@@ -59,23 +63,38 @@ func (b *Block) room() int {
 // add marks n bytes more as whole records of w. The bytes must be there already.
 func (b *Block) add(w *Writer, n, records int) {
 	b.n += n
-	if last := len(b.spans) - 1; last >= 0 && b.spans[last].w == w {
-		b.spans[last].end = int32(b.n)
-		b.spans[last].records += int32(records)
+	s := span{w: w, end: int32(b.n), records: int32(records)}
+	last := len(b.spans) - 1
+	if last >= 0 {
+		s.records += b.spans[last].records
+	}
+	if last >= 0 && b.spans[last].w == w {
+		b.spans[last] = s
 		return
 	}
-	b.spans = append(b.spans, span{w: w, end: int32(b.n), records: int32(records)})
+	b.spans = append(b.spans, s)
 }
 
-// recordsBefore counts the records that end at or before n bytes.
-func (b *Block) recordsBefore(n int) (records int64) {
-	for _, s := range b.spans {
-		if int(s.end) > n {
-			break
-		}
-		records += int64(s.records)
+// spanAt returns the index of the span that holds the byte at offset n of the
+// block, len(b.spans) if there is none.
+func (b *Block) spanAt(n int) int {
+	return sort.Search(len(b.spans), func(i int) bool { return int(b.spans[i].end) > n })
+}
+
+// spanStart returns where the span with index i begins.
+func (b *Block) spanStart(i int) int {
+	if i == 0 {
+		return 0
 	}
-	return records
+	return int(b.spans[i-1].end)
+}
+
+// records counts the records in the block.
+func (b *Block) records() int64 {
+	if len(b.spans) == 0 {
+		return 0
+	}
+	return int64(b.spans[len(b.spans)-1].records)
 }
 
 // reuse empties the block, to be filled again from the journal's offset start.

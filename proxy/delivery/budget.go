@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"sync"
+	"sync/atomic"
 )
 
 // Budget bounds the bytes that all journals and fragments hold together.
@@ -23,7 +24,7 @@ type Budget struct {
 	// guarantee-used, where that is positive.
 	spare int64
 	// waiting counts the waiters of all shares.
-	waiting int
+	waiting atomic.Int32
 }
 
 // Share is one lane's part of a Budget. Its fields are guarded by the Budget's
@@ -31,6 +32,7 @@ type Budget struct {
 type Share struct {
 	b         *Budget
 	guarantee int64
+	most      int64 // what it may hold at most; 0: the whole budget
 	used      int64
 	waiters   list.List // of *budgetWaiter, the oldest in front
 }
@@ -69,9 +71,7 @@ func (b *Budget) Used() int64 {
 
 // Waiting returns how many callers wait for memory.
 func (b *Budget) Waiting() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.waiting
+	return int(b.waiting.Load())
 }
 
 // TryAcquire takes n bytes if they are free and nobody waits on this share.
@@ -92,7 +92,7 @@ func (s *Share) Acquire(ctx context.Context, n int64) error {
 	}
 	w := &budgetWaiter{n: n, ready: make(chan struct{})}
 	e := s.waiters.PushBack(w)
-	b.waiting++
+	b.waiting.Add(1)
 	b.mu.Unlock()
 
 	select {
@@ -107,7 +107,7 @@ func (s *Share) Acquire(ctx context.Context, n int64) error {
 		s.give(n)
 	default:
 		s.waiters.Remove(e)
-		b.waiting--
+		b.waiting.Add(-1)
 	}
 	b.grant()
 	return ctx.Err()
@@ -141,7 +141,7 @@ func (s *Share) take(n int64) bool {
 	b := s.b
 	held := max(s.guarantee-s.used, 0)
 	still := max(s.guarantee-s.used-n, 0)
-	if b.used+n+b.spare-held+still > b.limit {
+	if b.used+n+b.spare-held+still > b.limit || s.most > 0 && s.used+n > s.most {
 		return false
 	}
 	s.used += n
@@ -164,7 +164,7 @@ func (s *Share) give(n int64) {
 // the younger ones of its own share only: a large record is not overtaken for
 // ever, and a full lane does not block the others.
 func (b *Budget) grant() {
-	if b.waiting == 0 {
+	if b.waiting.Load() == 0 {
 		return
 	}
 	b.turn++
@@ -176,7 +176,7 @@ func (b *Budget) grant() {
 				break
 			}
 			s.waiters.Remove(e)
-			b.waiting--
+			b.waiting.Add(-1)
 			close(w.ready)
 		}
 	}

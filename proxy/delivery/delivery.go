@@ -1,10 +1,14 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"questdb-ilp-proxy/proxy/logging"
 )
 
 // Options configure a Dispatcher. Source and Metrics must be set.
@@ -12,7 +16,8 @@ type Options struct {
 	// Source gives the lanes their upstream connections.
 	Source Source
 	// Lanes is how many upstream connections carry records at the same time, 1
-	// if zero. There are fewer if Memory is too small for that many.
+	// if zero; with more than one, there is one more for writers whose records are
+	// refused again and again. There are fewer if Memory is too small.
 	Lanes int
 	// Memory is the limit in bytes of what all journals hold, 64 MiB if zero.
 	Memory int64
@@ -20,26 +25,56 @@ type Options struct {
 	// appended, 1 MiB if zero. Blocks are not larger.
 	MaxRecord int
 	// RetryBase and RetryMax bound how long a lane waits before it goes on after
-	// one connection after the other failed; 100 ms and 1 s if zero.
+	// one connection after the other failed; 100 ms and 5 s if zero.
 	RetryBase, RetryMax time.Duration
-	Logger              *slog.Logger
-	Metrics             *Metrics
+	// ConfirmBytes and ConfirmInterval bound how much, and for how long, a lane
+	// writes to one connection before it has that confirmed; 16 MiB and 5 s if
+	// zero. With little Memory it is less than ConfirmBytes.
+	ConfirmBytes    int64
+	ConfirmInterval time.Duration
+	// Settle is for how long the server must live on after it has closed a
+	// connection, for the records to be settled; 500 ms if zero.
+	Settle time.Duration
+	// AtMostOnce never writes a byte twice; what was not settled when a connection
+	// failed is counted as uncertain.
+	AtMostOnce bool
+	// NoPathCheck assumes that connection resets do not reach the proxy.
+	NoPathCheck bool
+	// Rejects keeps what is not delivered; nil: it is only logged.
+	Rejects Rejects
+	// Disconnect ends the connection of a writer when a record of it is rejected.
+	Disconnect bool
+	Logger     *slog.Logger
+	Metrics    *Metrics
 }
 
 // Dispatcher owns the lanes and the memory that their journals share.
 type Dispatcher struct {
-	o      Options
-	log    *slog.Logger
-	m      *Metrics
-	budget *Budget
-	free   freeList
-	lanes  []*Lane
+	o       Options
+	log     *slog.Logger
+	limiter *logging.Limiter
+	m       *Metrics
+	budget  *Budget
+	free    freeList
+	// lanes are those for everybody and, last, apart: the one for writers that go
+	// on sending records which QuestDB refuses. There is none with one lane.
+	lanes []*Lane
+	apart *Lane
+
+	paths      paths
+	quarantine quarantine
+	// evidence tells that QuestDB takes records.
+	evidence evidence
+	unsaved  atomic.Int64
 
 	mu       sync.Mutex // guards the lanes' number of sessions
 	draining chan struct{}
 	drain    sync.Once
+	ctx      context.Context // ends every lane at once
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
+	// watchers are goroutines that lanes start. They end with ctx, or soon.
+	watchers sync.WaitGroup
 }
 
 // New returns a Dispatcher whose lanes run until Close.
@@ -48,42 +83,49 @@ func New(o Options) *Dispatcher {
 	d := &Dispatcher{
 		o:        o,
 		log:      o.Logger,
+		limiter:  logging.NewLimiter(o.Logger, logEvery),
 		m:        o.Metrics,
 		budget:   NewBudget(o.Memory),
 		draining: make(chan struct{}),
 	}
+	d.paths = paths{d: d, off: o.NoPathCheck, known: map[string]*pathEntry{}}
+	if o.Rejects == nil {
+		d.o.Rejects = logRejects{d}
+	}
 	// A lane needs a few blocks to itself, even small ones.
 	lanes := int(max(1, min(int64(o.Lanes), o.Memory/(16*blockCost(minBlockSize)))))
+	apart := 0
+	if lanes > 1 {
+		apart = 1
+	}
+	lanes += apart
 	d.free.size = blockSize(o.Memory, lanes, o.MaxRecord)
-
-	ctx, cancel := context.WithCancel(context.Background())
-	d.cancel = cancel
+	d.ctx, d.cancel = context.WithCancel(context.Background())
 	for id := range lanes {
 		// Half of the memory is guaranteed, the other half is for whoever needs it.
 		l := newLane(d, id, d.budget.NewShare(o.Memory/int64(2*lanes)))
 		d.lanes = append(d.lanes, l)
 	}
+	if apart > 0 {
+		d.apart = d.lanes[lanes-1]
+		d.apart.share.most = o.Memory / int64(2*lanes) // its guarantee, and no more
+	}
 	d.m.observe(d)
 	for _, l := range d.lanes {
-		d.wg.Go(func() { l.run(ctx) })
+		d.wg.Go(func() { l.run(d.ctx) })
 	}
 	return d
 }
 
 func defaults(o *Options) {
 	o.Lanes = max(o.Lanes, 1)
-	if o.Memory <= 0 {
-		o.Memory = 64 << 20
-	}
-	if o.MaxRecord <= 0 {
-		o.MaxRecord = 1 << 20
-	}
-	if o.RetryBase <= 0 {
-		o.RetryBase = 100 * time.Millisecond
-	}
-	if o.RetryMax <= 0 {
-		o.RetryMax = time.Second
-	}
+	o.Memory = cmp.Or(o.Memory, 64<<20)
+	o.MaxRecord = cmp.Or(o.MaxRecord, 1<<20)
+	o.RetryBase = cmp.Or(o.RetryBase, 100*time.Millisecond)
+	o.RetryMax = max(cmp.Or(o.RetryMax, 5*time.Second), o.RetryBase)
+	o.ConfirmBytes = cmp.Or(o.ConfirmBytes, 16<<20)
+	o.ConfirmInterval = cmp.Or(o.ConfirmInterval, 5*time.Second)
+	o.Settle = cmp.Or(o.Settle, 500*time.Millisecond)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -101,18 +143,19 @@ func blockSize(memory int64, lanes, maxRecord int) int {
 func (d *Dispatcher) BlockSize() int { return d.free.size }
 
 // NewWriter returns a Writer for a session with remote, on the lane that has
-// the fewest sessions.
-func (d *Dispatcher) NewWriter(remote string) *Writer {
+// the fewest sessions. With Options.Disconnect, disconnect is called, from any
+// goroutine, when a record of the session is rejected.
+func (d *Dispatcher) NewWriter(remote string, disconnect func()) *Writer {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	best := d.lanes[0]
 	for _, l := range d.lanes {
-		if l.sessions < best.sessions {
+		if l != d.apart && l.sessions < best.sessions {
 			best = l
 		}
 	}
 	best.sessions++
-	return &Writer{lane: best, remote: remote}
+	return &Writer{lane: best, remote: remote, disconnect: disconnect}
 }
 
 func (d *Dispatcher) leave(l *Lane) {
@@ -140,6 +183,19 @@ func (d *Dispatcher) Oldest() (t time.Time, ok bool) {
 	return t, ok
 }
 
+func (d *Dispatcher) segmentsIn(p phase) (n int) {
+	for _, l := range d.lanes {
+		l.mu.Lock()
+		for _, s := range l.j.segments {
+			if s.phase == p {
+				n++
+			}
+		}
+		l.mu.Unlock()
+	}
+	return n
+}
+
 func (d *Dispatcher) lanesIn(s laneState) (n int) {
 	for _, l := range d.lanes {
 		if laneState(l.state.Load()) == s {
@@ -149,10 +205,58 @@ func (d *Dispatcher) lanesIn(s laneState) (n int) {
 	return n
 }
 
-// Drain delivers what was appended and ends the upstream connections politely.
-// No Writer may be used any more. It returns when everything is settled, or
-// when ctx ends: then with how many records were left.
-func (d *Dispatcher) Drain(ctx context.Context) (left int64) {
+// isDraining reports whether Drain was called.
+func (d *Dispatcher) isDraining() bool {
+	select {
+	case <-d.draining:
+		return true
+	default:
+		return false
+	}
+}
+
+// othersBusy reports whether another lane than l has something to deliver.
+func (d *Dispatcher) othersBusy(l *Lane) bool {
+	for _, o := range d.lanes {
+		if o != l && laneState(o.state.Load()) != laneIdle {
+			return true
+		}
+	}
+	return false
+}
+
+// segmentSize returns how many bytes a lane writes to one connection. When
+// memory is short, it has to be confirmed, and so freed, sooner.
+func (d *Dispatcher) segmentSize() int64 {
+	if d.budget.Waiting() > 0 || d.evidence.wanted.Load() > 0 {
+		return hurriedSegment
+	}
+	busy := 0
+	for _, l := range d.lanes {
+		if laneState(l.state.Load()) != laneIdle {
+			busy++
+		}
+	}
+	return min(d.o.ConfirmBytes, d.o.Memory/int64(3*max(busy, 1)))
+}
+
+// hurriedSegment is the size in bytes of a segment while sessions wait for memory.
+const hurriedSegment = 64 << 10
+
+// logEvery is how often a repeated message is logged at most.
+const logEvery = 10 * time.Second
+
+// note logs that something happened to n records of l.
+func (d *Dispatcher) note(l *Lane, msg string, n int64, err error) {
+	d.limiter.Log(context.Background(), slog.LevelWarn, msg, msg,
+		slog.Int64("records", n), slog.Int("lane", l.id), slog.String("cause", err.Error()))
+}
+
+// Drain delivers what was appended, until QuestDB is known to have it, and ends
+// the upstream connections politely. No Writer may be used any more. It returns
+// when everything is settled, or when ctx ends: then with how many records were
+// left, and how many of those the Rejects did not take.
+func (d *Dispatcher) Drain(ctx context.Context) (left, lost int64) {
 	d.drain.Do(func() { close(d.draining) })
 	for _, l := range d.lanes {
 		l.nudge() // it may have looked away while a session wrote
@@ -168,13 +272,16 @@ func (d *Dispatcher) Drain(ctx context.Context) (left int64) {
 		d.cancel()
 		<-done
 	}
-	return d.Left()
+	d.watchers.Wait()
+	return d.keepUndelivered()
 }
 
 // Close ends everything at once and waits for it.
 func (d *Dispatcher) Close() {
 	d.cancel()
 	d.wg.Wait()
+	d.watchers.Wait()
+	d.limiter.Flush()
 }
 
 // Used returns the bytes of memory that the journals hold.

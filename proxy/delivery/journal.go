@@ -1,134 +1,326 @@
 package delivery
 
 import (
+	"fmt"
+	"slices"
+	"sort"
 	"time"
 
 	"questdb-ilp-proxy/proxy/ilp"
 )
 
 // A journal is what one lane has accepted and not yet settled: a queue of
-// blocks, and three offsets in the lane's stream of records that cut it up:
+// blocks of whole records, and the offsets in the lane's stream that cut it up:
 //
-//	settled        sent                end
-//	   |  in flight  |     pending      |
+//	settled                      sent              end
+//	   | settling | in flight      |    pending     |
+//	   |  segments, in order       |
 //
-// Offsets only count whole records that were accepted, never change for a
-// record, and settled <= sent <= end always holds. A journal does no I/O and
-// takes no lock; its lane does.
+// A record's life:
+//
+//	pending ──▶ in flight ──▶ settling ──▶ settled (forgotten)
+//	   ▲            │             │
+//	   └────────────┴─────────────┘  replayed: its segment failed
+//	pending ──▶ set aside (skipped; forgotten when it is saved and all before it is settled)
+//
+// Records are in flight and settling as segments: what one connection carries.
+// A segment is open (bytes are added to it), closing (padded and half-closed, the
+// server's FIN awaited) or settling (the FIN came; is the server still alive?).
+// Only the last one may be open or closing. A segment that fails takes all that
+// follow it along, since nothing may overtake.
+//
+// Offsets never change for a record. A journal does no I/O and takes no lock; its
+// lane does. Calls that no life allows panic: they are mistakes in the lane.
 type journal struct {
-	// blocks holds blocks[head:], the oldest first; what is before head is gone.
-	blocks []*Block
-	head   int
-	// at is the index of the block that holds the byte before sent, or a later
-	// one.
-	at int
-
-	settled, sent, end int64
-	// unsettled counts the records from settled to end.
+	store
+	settled, sent int64
+	// sentRecords counts the records before counted, those set aside included.
+	// Within a chunk that is not written to its end, that lags behind sent.
+	sentRecords, counted int64
+	// chunkEnd and chunkRecords are where what pending returned last ends, and how
+	// many records there are before that.
+	chunkEnd, chunkRecords int64
+	// unsettled counts the records accepted and neither settled nor set aside.
 	unsettled int64
+	segments  []*segment
+	// holes are the records set aside that have not been passed by settled.
+	holes []hole
+	// forget is set for at-most-once delivery: what is written is not kept.
+	forget bool
 }
 
-// room returns the last block if n bytes more fit into it.
-func (j *journal) room(n int) *Block {
-	if len(j.blocks) == j.head {
-		return nil
+type phase uint8
+
+const (
+	open phase = iota
+	closing
+	settling
+	phases
+)
+
+func (p phase) String() string { return [...]string{"open", "closing", "settling"}[p] }
+
+// A segment is what one connection carries of the journal.
+type segment struct {
+	start, end int64 // end follows sent while it is open
+	phase      phase
+	proven     bool
+	// before counts the records of the journal before start.
+	before int64
+	// began is when the connection was taken, before anything was written to it.
+	began time.Time
+	// records and bytes are how many were written, without those skipped.
+	records, bytes int64
+}
+
+// A hole is a record that was set aside.
+type hole struct {
+	start, end int64
+	saved      bool // it is in the rejected-records file
+}
+
+// accept says that the last block holds n bytes more: whole records of w.
+func (j *journal) accept(w *Writer, n, records int, now time.Time) {
+	j.grow(w, n, records, now)
+	j.unsettled += int64(records)
+}
+
+// begin opens a segment for a new connection.
+func (j *journal) begin() *segment {
+	if s := j.last(); s != nil && s.phase != settling {
+		panic(fmt.Sprintf("delivery: a segment begins while another is %v", s.phase))
 	}
-	if b := j.blocks[len(j.blocks)-1]; b.room() >= n {
-		return b
+	j.skip()
+	s := &segment{start: j.sent, end: j.sent, before: j.sentRecords, began: time.Now()}
+	j.segments = append(j.segments, s)
+	return s
+}
+
+// current returns the open segment; nil if there is none.
+func (j *journal) current() *segment {
+	if s := j.last(); s != nil && s.phase == open {
+		return s
 	}
 	return nil
 }
 
-// push puts b, still empty, at the end of the queue.
-func (j *journal) push(b *Block) {
-	b.start = j.end
-	j.blocks = append(j.blocks, b)
-}
-
-// grow says that the last block holds n bytes more: whole records of w.
-func (j *journal) grow(w *Writer, n, records int, now time.Time) {
-	b := j.blocks[len(j.blocks)-1]
-	if b.n == 0 {
-		b.accepted = now
+func (j *journal) last() *segment {
+	if n := len(j.segments); n > 0 {
+		return j.segments[n-1]
 	}
-	b.add(w, n, records)
-	j.end += int64(n)
-	j.unsettled += int64(records)
+	return nil
 }
 
-// pending returns the next bytes to write: those of one block, nil when
-// everything is written.
-func (j *journal) pending() []byte {
-	if j.sent == j.end {
+// pending returns the next bytes to write, those of one block at most and none
+// behind limit; nil if there are none.
+func (j *journal) pending(limit int64) []byte {
+	j.skip()
+	limit = min(limit, j.end)
+	for _, h := range j.holes {
+		if h.start >= j.sent {
+			limit = min(limit, h.start)
+			break
+		}
+	}
+	if j.sent >= limit {
 		return nil
 	}
-	b := j.blocks[j.at]
-	for j.sent == b.end() {
-		j.at++
-		b = j.blocks[j.at]
+	p, count := j.bytes(j.sent, limit)
+	j.chunkEnd = j.sent + int64(len(p))
+	if count < 0 {
+		count = j.sentRecords + j.count(j.counted, j.chunkEnd)
 	}
-	return b.buf[j.sent-b.start : b.n]
+	j.chunkRecords = count
+	return p
 }
 
-// advance says that n bytes of pending were written, and returns how many
-// records that completed.
-func (j *journal) advance(n int) (records int64) {
-	b := j.blocks[j.at]
-	before := b.recordsBefore(int(j.sent - b.start))
-	j.sent += int64(n)
-	return b.recordsBefore(int(j.sent-b.start)) - before
+// count counts the records from one boundary to another, without those set aside.
+func (j *journal) count(from, to int64) (n int64) {
+	j.records(from, to, func(int64, int64, *Writer, []byte) bool {
+		n++
+		return true
+	})
+	return n
 }
 
-// rewind moves sent back to the beginning of the record that it is in the
-// middle of, if it is: the server drops a record that was cut by the end of
-// its connection.
-func (j *journal) rewind() {
-	if j.at >= len(j.blocks) {
-		return
-	}
-	b := j.blocks[j.at]
-	done, begin := int(j.sent-b.start), 0
-	for _, s := range b.spans {
-		if int(s.end) > done {
-			break
-		}
-		begin = int(s.end)
-	}
-	var s ilp.Scanner
-	for begin < done {
-		n, ok := s.Next(b.buf[begin:b.n])
-		if !ok || begin+n > done {
-			break
-		}
-		begin += n
-	}
-	j.sent = b.start + int64(begin)
+// idle reports whether nothing is pending.
+func (j *journal) idle() bool {
+	j.skip()
+	return j.sent == j.end
 }
 
-// settle forgets the blocks that end at or before offset and hands them to
-// free. The last block stays if it has room, to be filled again.
-func (j *journal) settle(offset int64, free func(*Block)) {
-	for j.head < len(j.blocks) {
-		b := j.blocks[j.head]
-		if b.end() > offset {
-			break
+// skip moves sent over records that are set aside.
+func (j *journal) skip() {
+	for _, h := range j.holes {
+		if h.start == j.sent {
+			j.sent, j.counted = h.end, h.end
+			j.sentRecords++
 		}
-		j.unsettled -= b.recordsBefore(b.n)
-		j.settled = b.end()
-		if j.head == len(j.blocks)-1 && (b.n == 0 || b.room() > 0) {
-			b.reuse(j.end)
-			break
+	}
+}
+
+// wrote says that n bytes of pending were written, and returns how many records
+// that completed.
+func (j *journal) wrote(n int) int64 {
+	s := j.current()
+	if s == nil {
+		panic("delivery: bytes written without an open segment")
+	}
+	var records int64
+	if j.sent += int64(n); j.sent == j.chunkEnd {
+		records = j.chunkRecords - j.sentRecords
+		j.sentRecords, j.counted = j.chunkRecords, j.sent
+	}
+	s.end = j.sent
+	s.records += records
+	s.bytes += int64(n)
+	if j.forget {
+		j.release(j.boundaryBefore(j.sent))
+	}
+	return records
+}
+
+// close says that the connection was padded and half-closed. All that was
+// written must be whole records.
+func (j *journal) close(s *segment) {
+	if s != j.last() || s.phase != open {
+		panic("delivery: only the open segment can be closed")
+	}
+	s.phase = closing
+}
+
+// finish says that the connection ended as it should: what it carried is
+// settling.
+func (j *journal) finish(s *segment) {
+	if s != j.last() || s.phase != closing {
+		panic("delivery: only a closing segment can settle")
+	}
+	s.phase = settling
+}
+
+// prove says that the server lived on for long enough after s. It returns how
+// many records are settled by that; those of s wait for older segments.
+func (j *journal) prove(s *segment) (records int64) {
+	if s.phase != settling {
+		panic(fmt.Sprintf("delivery: a segment is proven while it is %v", s.phase))
+	}
+	s.proven = true
+	for len(j.segments) > 0 && j.segments[0].proven {
+		first := j.segments[0]
+		j.segments = slices.Delete(j.segments, 0, 1)
+		j.settled = first.end
+		records += first.records
+	}
+	j.unsettled -= records
+	j.clean()
+	return records
+}
+
+// fail says that s, and so everything after it, has to go over another
+// connection. It returns how many records are pending again. In a journal that
+// forgets they are not: then it is the number of those whose fate is uncertain.
+func (j *journal) fail(s *segment) (records int64) {
+	i := slices.Index(j.segments, s)
+	if i < 0 {
+		return 0 // it failed with an older one
+	}
+	for _, f := range j.segments[i:] {
+		records += f.records
+	}
+	j.segments = slices.Delete(j.segments, i, len(j.segments))
+	if !j.forget {
+		j.sent, j.counted, j.sentRecords = s.start, s.start, s.before
+		return records
+	}
+	// A chunk that was cut: up to the end of the record that was cut, nothing must
+	// be written again.
+	if j.counted < j.sent {
+		whole := j.boundaryAfter(j.sent)
+		cut := j.count(j.counted, whole)
+		j.sent, j.counted = whole, whole
+		j.sentRecords += cut
+		records += cut
+	}
+	j.unsettled -= records
+	if len(j.segments) == 0 {
+		j.settled = j.sent
+	}
+	j.clean()
+	return records
+}
+
+// setAside takes the record from start to end out of what is pending. Until
+// save, it stays in the journal.
+func (j *journal) setAside(start, end int64) {
+	if start < j.sent {
+		panic("delivery: a record is set aside that is on its way")
+	}
+	i := sort.Search(len(j.holes), func(i int) bool { return j.holes[i].start >= start })
+	j.holes = slices.Insert(j.holes, i, hole{start: start, end: end})
+	j.unsettled--
+}
+
+// save says that the record at start that was set aside is kept elsewhere.
+func (j *journal) save(start int64) {
+	for i := range j.holes {
+		if j.holes[i].start == start {
+			j.holes[i].saved = true
 		}
-		j.blocks[j.head] = nil
-		j.head++
-		free(b)
 	}
-	j.at = max(j.at, j.head)
-	if j.head > 64 && j.head > len(j.blocks)/2 {
-		j.at -= j.head
-		n := copy(j.blocks, j.blocks[j.head:])
-		clear(j.blocks[n:])
-		j.blocks = j.blocks[:n]
-		j.head = 0
+	j.clean()
+}
+
+// unsaved returns the first record that is set aside and not saved.
+func (j *journal) unsaved() (h hole, ok bool) {
+	for _, h := range j.holes {
+		if !h.saved {
+			return h, true
+		}
 	}
+	return hole{}, false
+}
+
+// clean forgets what is settled. A record that is set aside and not saved holds
+// back everything from it on.
+func (j *journal) clean() {
+	j.skip()
+	for len(j.holes) > 0 && j.holes[0].saved && (j.holes[0].start < j.settled ||
+		j.holes[0].start == j.settled && (len(j.segments) == 0 || j.segments[0].start >= j.holes[0].end)) {
+		j.settled = max(j.settled, j.holes[0].end)
+		j.holes = slices.Delete(j.holes, 0, 1)
+	}
+	keep := j.settled
+	if j.forget {
+		keep = j.boundaryBefore(j.sent)
+	}
+	if len(j.holes) > 0 {
+		keep = min(keep, j.holes[0].start)
+	}
+	j.release(keep)
+}
+
+// records calls f for each record from offset from, which must be where one
+// begins, to offset to, but those set aside, until f returns false. f may set
+// aside the record that it is called for.
+func (j *journal) records(from, to int64, f func(start, end int64, w *Writer, record []byte) bool) {
+	for from < to {
+		b, i := j.find(from)
+		if b == nil {
+			return
+		}
+		end := min(to, b.start+int64(b.spans[i].end))
+		for from < end {
+			n := int64(firstRecord(b.buf[from-b.start : end-b.start]))
+			record := b.buf[from-b.start : from-b.start+n]
+			if !ilp.IsBlank(record) && !j.isHole(from) && !f(from, from+n, b.spans[i].w, record) {
+				return
+			}
+			from += n
+		}
+	}
+}
+
+func (j *journal) isHole(start int64) bool {
+	i := sort.Search(len(j.holes), func(i int) bool { return j.holes[i].start >= start })
+	return i < len(j.holes) && j.holes[i].start == start
 }

@@ -2,22 +2,10 @@ package delivery
 
 import (
 	"context"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/sethvargo/go-retry"
 )
-
-// suspicion is how long a lane's sessions check what they read after the server
-// closed a connection of that lane in the middle of the work: most likely it
-// did not like a record.
-const suspicion = 10 * time.Second
-
-// aliveLong is how long a connection must have worked for the next failure to
-// be a new one, and not one more of the same trouble.
-const aliveLong = 5 * time.Second
 
 // A Lane is one upstream connection at a time and the journal of what is not
 // settled yet.
@@ -27,6 +15,10 @@ const aliveLong = 5 * time.Second
 // if bytes remain, the right stays taken and passes to the lane's goroutine,
 // which waits for the server to read. So bytes never mix, and a session never
 // waits for the upstream.
+//
+// Everything else is the lane's goroutine's: it opens and ends segments (run,
+// carry in this file; end in confirm.go) and finds out what a failure means
+// (failure.go, isolate.go).
 type Lane struct {
 	id    int
 	d     *Dispatcher
@@ -35,43 +27,63 @@ type Lane struct {
 	wake chan struct{}
 	// state is what the lane does or waits for: a laneState.
 	state atomic.Int32
-	// suspect is until when sessions check their records: Unix nanoseconds.
-	suspect atomic.Int64
 
 	sessions int // guarded by d.mu
 
+	// The lane's goroutine's own.
+	trouble   trouble
+	swept     uint64   // the version of the quarantine that pending records were checked with
+	rejects   []reject // set aside, to be saved
+	saveTimer *time.Timer
+
+	// unsaved counts the rejects that the sink did not take.
+	unsaved atomic.Int64
+	// progress tells that something was settled.
+	progress broadcast
+
 	mu sync.Mutex
 	j  journal
-	// conn is nil while there is no connection, or it failed.
+	// conn is nil while there is no connection that takes records.
 	conn Conn
+	// limit is the offset up to which conn takes records.
+	limit int64
 	// writing is set while somebody has the right to write to conn.
 	writing bool
 	// handed is set when that right was left to the lane's goroutine.
 	handed bool
 	// still is signalled when no session writes any more.
 	still sync.Cond
+	// verdicts are what became of settling segments; see confirm.go.
+	verdicts []verdict
 }
+
+// noLimit lets a connection take everything that is pending.
+const noLimit = 1<<63 - 1
 
 type laneState int32
 
 const (
-	laneIdle laneState = iota
-	laneConnecting
-	laneOpen
-	laneBlocked
-	laneBackoff
-	laneEnding
+	laneIdle       laneState = iota // nothing is pending
+	laneConnecting                  // waiting for an authenticated connection
+	laneOpen                        // writing
+	laneBlocked                     // waiting for the server to read
+	laneClosing                     // waiting for the server's FIN
+	laneSettling                    // nothing pending, waiting for proof
+	laneBackoff                     // pausing after a failure
+	laneIsolating                   // looking for a record that the server refuses
 	laneStates
 )
 
 // String returns the state as metrics name it.
 func (s laneState) String() string {
-	return [...]string{"idle", "connecting", "open", "blocked", "backoff", "ending"}[s]
+	return [...]string{"idle", "connecting", "open", "blocked", "closing", "settling", "backoff", "isolating"}[s]
 }
 
 func newLane(d *Dispatcher, id int, share *Share) *Lane {
-	l := &Lane{id: id, d: d, share: share, wake: make(chan struct{}, 1)}
+	l := &Lane{id: id, d: d, share: share, wake: make(chan struct{}, 1), saveTimer: time.NewTimer(0)}
 	l.still.L = &l.mu
+	l.j.free = l.release
+	l.j.forget = d.o.AtMostOnce
 	return l
 }
 
@@ -100,10 +112,7 @@ func (l *Lane) unsettled() int64 {
 func (l *Lane) oldest() (time.Time, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.j.unsettled == 0 {
-		return time.Time{}, false
-	}
-	return l.j.blocks[l.j.head].accepted, true
+	return l.j.oldest()
 }
 
 // flush writes what is pending as far as the connection takes it at once. The
@@ -117,8 +126,8 @@ func (l *Lane) flush() {
 		return
 	}
 	l.writing = true
-	for l.conn != nil {
-		p := l.j.pending()
+	for l.conn != nil && !l.full() {
+		p := l.j.pending(l.limit)
 		if len(p) == 0 {
 			break
 		}
@@ -136,6 +145,9 @@ func (l *Lane) flush() {
 		}
 	}
 	l.stop()
+	if l.full() {
+		l.nudge()
+	}
 }
 
 // stop gives back the right to write.
@@ -144,15 +156,13 @@ func (l *Lane) stop() {
 	l.still.Broadcast()
 }
 
-// wrote accounts for n bytes that were written. What is written is settled:
-// confirmation will come between the two.
+// wrote accounts for n bytes that were written.
 func (l *Lane) wrote(n int) {
 	if n == 0 {
 		return
 	}
 	l.d.m.bytes.Add(float64(n))
-	l.d.m.records.Add(float64(l.j.advance(n)))
-	l.j.settle(l.j.sent, l.release)
+	l.d.m.records.Add(float64(l.j.wrote(n)))
 }
 
 // finish does the writes that a session left to the lane, waiting for the
@@ -163,60 +173,66 @@ func (l *Lane) finish() {
 	if l.writing && !l.handed {
 		return // a session is at it
 	}
+	cut := l.handed // maybe in the middle of a record
 	l.writing = true
 	defer l.stop()
-	for l.conn != nil {
-		p := l.j.pending()
-		if len(p) == 0 {
-			return
+	for l.conn != nil && (cut || !l.full()) {
+		p := l.j.pending(l.limit)
+		if len(p) == 0 || l.push(l.conn, p) != nil {
+			return // after an error, conn.Done follows
 		}
-		conn := l.conn
-		l.mu.Unlock()
-		n, err := conn.TryWrite(p)
-		if err == nil && n < len(p) {
-			l.d.m.blocked.Inc()
-			l.set(laneBlocked)
-			var more int
-			more, err = conn.Write(p[n:])
-			n += more
-			l.set(laneOpen)
-		}
-		l.mu.Lock()
-		l.wrote(n)
-		if err != nil {
-			return // conn.Done follows
-		}
+		cut = false
 	}
 }
 
-// run is the lane's goroutine: it takes a connection when there is something to
-// write, and another one when that has failed.
+// push writes p to the end, waiting if need be. The caller has the right to
+// write and holds mu, which is let go of meanwhile.
+func (l *Lane) push(conn Conn, p []byte) error {
+	l.mu.Unlock()
+	n, err := conn.TryWrite(p)
+	if err == nil && n < len(p) {
+		l.d.m.blocked.Inc()
+		l.set(laneBlocked)
+		var more int
+		more, err = conn.Write(p[n:])
+		n += more
+		l.set(laneOpen)
+	}
+	l.mu.Lock()
+	l.wrote(n)
+	return err
+}
+
+// quiesce waits until no session writes, and keeps them from it. It returns with
+// mu held; conn is nil then.
+func (l *Lane) quiesce() {
+	l.mu.Lock()
+	for l.writing && !l.handed {
+		l.still.Wait()
+	}
+	l.stop()
+	l.conn = nil
+}
+
+// run is the lane's goroutine: one connection after the other, as long as there
+// is something to write or to settle.
 func (l *Lane) run(ctx context.Context) {
-	var delay retry.Backoff
+	defer l.saveTimer.Stop()
 	for l.await(ctx) {
 		l.set(laneConnecting)
 		conn, err := l.d.o.Source.Acquire(ctx)
 		if err != nil {
 			return // only because ctx ended
 		}
-		began := time.Now()
-		failed := l.carry(ctx, conn)
+		l.carry(ctx, conn)
 		if ctx.Err() != nil {
 			return
 		}
-		if !failed {
-			delay = nil
-			continue
+		if wait := l.trouble.pause(l.d.o); wait > 0 {
+			l.set(laneBackoff)
+			l.sleep(ctx, wait)
+			l.d.m.retries.Inc()
 		}
-		if delay == nil || time.Since(began) > aliveLong {
-			delay = newBackoff(l.d.o.RetryBase, l.d.o.RetryMax)
-		}
-		l.set(laneBackoff)
-		wait, _ := delay.Next()
-		if !sleep(ctx, wait) {
-			return
-		}
-		l.d.m.retries.Inc()
 	}
 }
 
@@ -224,112 +240,105 @@ func (l *Lane) run(ctx context.Context) {
 // is to end.
 func (l *Lane) await(ctx context.Context) bool {
 	for {
+		l.judge()
+		l.sweep()
+		l.save()
 		l.mu.Lock()
-		pending := l.j.sent < l.j.end
+		pending, settled := !l.j.idle(), len(l.j.segments) == 0 && len(l.j.holes) == 0
 		l.mu.Unlock()
-		if pending {
-			return ctx.Err() == nil
-		}
-		l.set(laneIdle)
-		select {
-		case <-l.wake:
-		case <-l.d.draining:
-			return l.unwritten() && ctx.Err() == nil
-		case <-ctx.Done():
+		switch {
+		case ctx.Err() != nil:
 			return false
+		case pending:
+			return true
+		case settled:
+			l.set(laneIdle)
+		default:
+			l.set(laneSettling)
 		}
-	}
-}
-
-func (l *Lane) unwritten() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.j.sent < l.j.end
-}
-
-// carry writes the journal to conn until conn ends, or the lane does. It
-// reports whether the connection failed, that is, ended with work on it.
-func (l *Lane) carry(ctx context.Context, conn Conn) (failed bool) {
-	defer conn.Discard()
-	// A write that waits for the server must end with the lane.
-	stop := context.AfterFunc(ctx, conn.Discard)
-	defer stop()
-
-	l.mu.Lock()
-	l.conn = conn
-	l.mu.Unlock()
-	l.set(laneOpen)
-	for {
-		l.finish()
 		draining := l.d.draining
-		if l.unwritten() {
+		if !settled {
 			draining = nil
 		}
 		select {
 		case <-l.wake:
-		case <-conn.Done():
-			return l.detach(ctx, conn)
 		case <-draining:
-			if l.unwritten() {
-				continue
-			}
-			l.set(laneEnding)
-			_ = conn.CloseWrite() // an error means that it ended: Done follows
-			select {
-			case <-conn.Done():
-			case <-ctx.Done():
-			}
-			return l.detach(ctx, conn)
+			return false
+		case <-ctx.Done():
+			return false
+		case <-l.saveTimer.C:
 		}
 	}
 }
 
-// detach takes the ended conn away from the journal and reports whether it had
-// been in use: whether the last thing it did was not simply to be idle.
-func (l *Lane) detach(ctx context.Context, conn Conn) (failed bool) {
+// carry opens a segment on conn, writes the journal to it until the segment is
+// to end, and ends it; or conn fails.
+func (l *Lane) carry(ctx context.Context, conn Conn) {
+	// A write that waits for the server must end with the lane.
+	stop := context.AfterFunc(ctx, conn.Discard)
+	defer stop()
+
+	l.d.paths.prepare(conn.Addr())
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	for l.writing && !l.handed {
-		l.still.Wait()
+	s := l.j.begin()
+	l.limit = l.trouble.limit(&l.j)
+	l.conn = conn
+	l.mu.Unlock()
+	l.set(laneOpen)
+
+	interval := time.NewTimer(l.d.o.ConfirmInterval)
+	defer interval.Stop()
+	overdue := false
+	for {
+		l.finish()
+		if l.judge() { // an older segment failed, and this one with it
+			l.abandon(conn, s)
+			return
+		}
+		l.mu.Lock()
+		idle, written := l.j.idle(), s.bytes > 0
+		due := l.full() || overdue || l.j.sent >= l.limit || idle && l.d.isDraining()
+		l.mu.Unlock()
+		switch {
+		case due && written:
+			l.confirm(ctx, conn, s)
+			return
+		case due && idle:
+			l.abandon(conn, s)
+			return
+		}
+		select {
+		case <-l.wake:
+		case <-interval.C:
+			overdue = true
+		case <-conn.Done():
+			l.failed(ctx, conn, s)
+			return
+		}
 	}
-	l.stop()
-	l.conn = nil
-	l.j.rewind()
-	pending := l.j.sent < l.j.end
-	end := conn.End()
-	if ctx.Err() != nil || end.AfterHalfClose && end.Err == nil {
-		return false
-	}
-	if !pending {
-		l.d.log.Debug("upstream connection ended while idle", "lane", l.id, "server", conn.Addr(), "cause", cause(end.Err))
-		return false
-	}
-	l.d.m.failures.Inc()
-	l.suspect.Store(time.Now().Add(suspicion).UnixNano())
-	l.d.log.LogAttrs(ctx, slog.LevelWarn, "QuestDB closed a connection with records on it; what was not written goes over the next one",
-		slog.Int("lane", l.id), slog.String("server", conn.Addr()), slog.String("cause", cause(end.Err)))
-	return true
 }
 
-func cause(err error) string {
-	if err == nil {
-		return "closed by the server"
-	}
-	return err.Error()
+// full reports whether the open segment has reached its size. The caller holds
+// mu.
+func (l *Lane) full() bool {
+	s := l.j.current()
+	return s != nil && s.bytes > 0 && s.bytes >= l.d.segmentSize()
 }
 
-func newBackoff(base, limit time.Duration) retry.Backoff {
-	return retry.WithCappedDuration(limit, retry.WithJitterPercent(20, retry.NewExponential(base)))
+// abandon gives up a connection on which nothing counts any more.
+func (l *Lane) abandon(conn Conn, s *segment) {
+	l.quiesce()
+	l.j.fail(s)
+	l.mu.Unlock()
+	l.d.discard(conn)
 }
 
-// sleep waits for d and reports whether ctx still lives.
-func sleep(ctx context.Context, d time.Duration) bool {
+// sleep waits for d, but not when the lane ends.
+func (l *Lane) sleep(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return true
 	case <-ctx.Done():
-		return false
 	}
 }

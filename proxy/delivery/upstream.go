@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"time"
 
 	"questdb-ilp-proxy/proxy/upstream"
 )
@@ -18,20 +19,31 @@ type Conn interface {
 	Done() <-chan struct{}
 	// End tells how it ended; valid once Done is closed.
 	End() upstream.End
-	// Addr is the server's address, for logs.
+	// Addr is the server's IP address and port.
 	Addr() string
 	// Discard closes the connection and gives its slot back.
 	Discard()
 }
 
-// Source hands out upstream connections. Acquire waits until there is one, or
-// until ctx ends.
-type Source interface {
-	Acquire(ctx context.Context) (Conn, error)
+// Witness is the connections that were open, to the same server, when another
+// one ended.
+type Witness interface {
+	// Alive reports whether one of them is still open and its server's kernel
+	// answers: then the server process that was there has been there ever since.
+	Alive(ctx context.Context) bool
 }
 
-// SourceFunc lets a function be a Source.
-type SourceFunc func(ctx context.Context) (Conn, error)
-
-// Acquire calls f.
-func (f SourceFunc) Acquire(ctx context.Context) (Conn, error) { return f(ctx) }
+// Source hands out upstream connections and knows whether servers live.
+type Source interface {
+	// Acquire waits for a connection that is authenticated, until ctx ends.
+	Acquire(ctx context.Context) (Conn, error)
+	// AcquireAddr is Acquire for one server only.
+	AcquireAddr(ctx context.Context, addr string) (Conn, error)
+	// Witness notes which other connections to conn's server are open.
+	Witness(conn Conn) Witness
+	// Prove makes a handshake with the server and returns nil if it was answered
+	// as fast as usual.
+	Prove(ctx context.Context, addr string) error
+	// Hurry asks for n connections to be kept ready for a while.
+	Hurry(n int, d time.Duration)
+}

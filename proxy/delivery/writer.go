@@ -7,11 +7,22 @@ import (
 )
 
 // A Writer is one session's way into its lane. Its methods are for the
-// session's goroutine only, except Remote.
+// session's goroutine only.
 type Writer struct {
-	lane   *Lane
-	remote string
-	closed atomic.Bool
+	lane       *Lane
+	remote     string
+	disconnect func()
+	closed     bool
+
+	// strict is set once the writer sent a malformed record: from then on its
+	// records are checked before they go upstream.
+	strict atomic.Bool
+	// refused counts its records that QuestDB refused; demoted is set when there
+	// were too many of them, and has it moved to a lane apart.
+	refused atomic.Int32
+	demoted atomic.Bool
+	// last is the lane's offset behind the writer's last record; under the lane's mu.
+	last int64
 }
 
 // Remote returns the address of the writer at the other end of the session.
@@ -22,9 +33,49 @@ func (w *Writer) Lane() int { return w.lane.id }
 
 // Close takes the writer off its lane. What it appended is still delivered.
 func (w *Writer) Close() {
-	if w.closed.CompareAndSwap(false, true) {
+	if !w.closed {
+		w.closed = true
 		w.lane.d.leave(w.lane)
 	}
+}
+
+// Ready must be called before each read. It waits, while ctx lives, where the
+// writer has to change its lane: QuestDB refuses its records again and again, and
+// others must not pay for that.
+func (w *Writer) Ready(ctx context.Context) error {
+	apart := w.lane.d.apart
+	if !w.demoted.Load() || w.lane == apart || apart == nil {
+		return nil
+	}
+	return w.move(ctx, apart)
+}
+
+// move takes the writer to another lane when nothing of it is left on its own, so
+// that the order of its records is kept.
+func (w *Writer) move(ctx context.Context, to *Lane) error {
+	l := w.lane
+	for {
+		next := l.progress.wait()
+		l.mu.Lock()
+		done := l.j.settled >= w.last
+		l.mu.Unlock()
+		if done {
+			break
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	l.d.mu.Lock()
+	l.sessions--
+	to.sessions++
+	l.d.mu.Unlock()
+	w.lane, w.last = to, 0
+	l.d.m.demoted.Inc()
+	l.d.log.Warn("a writer goes on sending records that QuestDB refuses; it is on a lane of its own now, and slower", "remote", w.remote)
+	return nil
 }
 
 // TryBuffer returns an empty block to read into, or nil if the budget has none
@@ -41,8 +92,11 @@ func (w *Writer) TryBuffer() *Block {
 // it. It fails only when ctx ends, with ctx's error.
 func (w *Writer) Buffer(ctx context.Context) (*Block, error) {
 	f := &w.lane.d.free
-	if err := w.lane.share.Acquire(ctx, blockCost(f.size)); err != nil {
-		return nil, err
+	if !w.lane.share.TryAcquire(blockCost(f.size)) {
+		w.lane.nudge() // it may have something to confirm, and so to free
+		if err := w.lane.share.Acquire(ctx, blockCost(f.size)); err != nil {
+			return nil, err
+		}
 	}
 	return f.get(), nil
 }
@@ -50,9 +104,11 @@ func (w *Writer) Buffer(ctx context.Context) (*Block, error) {
 // Return gives back a block of which nothing is to be kept.
 func (w *Writer) Return(b *Block) { w.lane.release(b) }
 
-// Suspect reports whether a record on this writer's lane was refused lately, so
-// that the session should put only well-formed records into the journal.
-func (w *Writer) Suspect() bool { return w.lane.suspect.Load() > time.Now().UnixNano() }
+// Suspect reports whether the session should look at each record before it
+// appends it: then it asks Check.
+func (w *Writer) Suspect() bool {
+	return w.strict.Load() || w.lane.d.quarantine.watching()
+}
 
 // Append puts the first n bytes of b, which are whole records, into the
 // journal, and writes them upstream if that is possible at once. The block
@@ -69,8 +125,7 @@ func (w *Writer) Append(b *Block, n, records int) {
 	} else {
 		l.j.push(b)
 	}
-	l.j.grow(w, n, records, now)
-	l.flush()
+	l.accept(w, n, records, now)
 }
 
 // AppendLarge puts p, one whole record that is larger than a block, into the
@@ -83,6 +138,12 @@ func (w *Writer) AppendLarge(p []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.j.push(b)
-	l.j.grow(w, len(p), 1, now)
+	l.accept(w, len(p), 1, now)
+}
+
+// accept takes n bytes of the last block into the journal. The caller holds mu.
+func (l *Lane) accept(w *Writer, n, records int, now time.Time) {
+	l.j.accept(w, n, records, now)
+	w.last = l.j.end
 	l.flush()
 }

@@ -1,0 +1,244 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"questdb-ilp-proxy/proxy/ilp"
+)
+
+// closeLimit is how long the server may take from our half-close to its FIN. A
+// segment that creates tables takes 13 to 30 ms for each of them, so it is long,
+// and doubles each time it was not long enough.
+const closeLimit = time.Minute
+
+// discardGrace is how long a connection that is given up may take to end, before
+// it is closed in a way that makes the server drop what it has not read.
+const discardGrace = time.Second
+
+// tailSize is how much of a stream the server's last read may hold.
+const tailSize = 128 << 10
+
+// errNotProven is why a segment is replayed although its connection ended well.
+var errNotProven = errors.New("QuestDB, or the way to it, went away before it had committed")
+
+// A verdict is what became of a settling segment.
+type verdict struct {
+	s   *segment
+	err error // nil: it is settled
+}
+
+// confirm ends the segment s on conn: padding, half-close, the server's FIN. If
+// all went well, s is settling, and a watcher will give its verdict.
+func (l *Lane) confirm(ctx context.Context, conn Conn, s *segment) {
+	path := l.d.paths.check(ctx, conn.Addr())
+	l.quiesce()
+	// A session may have left a record half written.
+	if end := l.j.boundaryAfter(l.j.sent); end > l.j.sent {
+		if err := l.push(conn, l.j.pending(end)); err != nil {
+			l.mu.Unlock()
+			l.failed(ctx, conn, s)
+			return
+		}
+	}
+	l.j.close(s)
+	largest := l.j.largest(s.start, s.end)
+	l.mu.Unlock()
+	l.set(laneClosing)
+	if path.hides() && l.tail(ctx, conn, s) {
+		return
+	}
+
+	began := time.Now()
+	w := l.d.o.Source.Witness(conn) // before the FIN can come
+	if err := l.end(ctx, conn, s, path, largest); err != nil {
+		l.failed(ctx, conn, s)
+		return
+	}
+	took := time.Since(began)
+	conn.Discard()
+	l.mu.Lock()
+	l.j.finish(s)
+	l.mu.Unlock()
+	l.trouble.accepted(s.end)
+	l.tookSegment(s)
+	l.d.m.closeSeconds.Observe(took.Seconds())
+	l.d.watchers.Go(func() {
+		err := l.d.settle(ctx, conn.Addr(), w, max(l.d.o.Settle, took))
+		l.mu.Lock()
+		l.verdicts = append(l.verdicts, verdict{s, err})
+		l.mu.Unlock()
+		l.nudge()
+	})
+}
+
+// tail looks for malformed records in what the server reads last: where resets are
+// hidden, their refusal would not show. It reports whether there were any; then
+// the segment has failed, and goes again without them.
+func (l *Lane) tail(ctx context.Context, conn Conn, s *segment) (found bool) {
+	if l.d.o.AtMostOnce {
+		return false
+	}
+	l.mu.Lock()
+	from := l.j.boundaryBefore(max(s.start, s.end-tailSize))
+	l.j.records(from, s.end, func(_, _ int64, _ *Writer, record []byte) bool {
+		found = ilp.Validate(record) != nil
+		return !found
+	})
+	if found {
+		l.lost(l.j.fail(s), errors.New("a malformed record is among the last"))
+	}
+	l.mu.Unlock()
+	if found {
+		l.d.discard(conn)
+		l.investigate(ctx, conn.Addr(), s.start, s.end)
+	}
+	return found
+}
+
+// tookSegment says that the server took all records of s.
+func (l *Lane) tookSegment(s *segment) {
+	if !l.d.quarantine.watching() || l.d.o.AtMostOnce {
+		l.d.took(nil, s.began)
+		return
+	}
+	tables := map[string]bool{}
+	l.mu.Lock()
+	l.j.records(s.start, s.end, func(_, _ int64, _ *Writer, record []byte) bool {
+		if table, ok := ilp.Table(record); ok {
+			tables[table] = true
+		}
+		return true
+	})
+	l.mu.Unlock()
+	for table := range tables {
+		l.d.quarantine.accepted(table)
+	}
+	l.d.took(nil, s.began)
+}
+
+// end pads and half-closes conn and waits for the server's FIN. It returns nil if
+// that is as it should be: everything was read, and no record refused.
+func (l *Lane) end(ctx context.Context, conn Conn, s *segment, path path, largest int) error {
+	if !path.quiet(ctx, conn) {
+		return fmt.Errorf("QuestDB at %s closed the connection", conn.Addr())
+	}
+	if _, err := conn.Write(path.padding(largest)); err != nil {
+		return err
+	}
+	if err := conn.CloseWrite(); err != nil {
+		return err
+	}
+	limit := time.NewTimer(closeLimit << min(l.trouble.slow, 10))
+	defer limit.Stop()
+	select {
+	case <-conn.Done():
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-limit.C:
+		l.trouble.slow++
+		return fmt.Errorf("QuestDB at %s did not close the connection for so long", conn.Addr())
+	}
+	if end := conn.End(); !end.Clean() {
+		if end.Err != nil {
+			return end.Err
+		}
+		return fmt.Errorf("QuestDB at %s closed the connection before it had read everything", conn.Addr())
+	}
+	l.trouble.slow = 0
+	return nil
+}
+
+// settle waits until the server at addr has lived for long enough after a FIN,
+// and proves it: it answers a handshake, and it is the one that w has been
+// connected to since before the FIN. A stopped process keeps its sockets, so
+// being connected proves nothing by itself; an answer that is late means that it
+// was stopped, and has the settle time begin again.
+func (d *Dispatcher) settle(ctx context.Context, addr string, w Witness, settle time.Duration) error {
+	for {
+		t := time.NewTimer(settle)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		}
+		proof := d.o.Source.Prove(ctx, addr)
+		if !w.Alive(ctx) {
+			return errNotProven
+		}
+		if proof == nil {
+			return nil
+		}
+	}
+}
+
+// judge applies the verdicts that have come. It reports whether a segment failed.
+func (l *Lane) judge() (failed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, v := range l.verdicts {
+		switch {
+		case v.err == nil:
+			l.settled(v.s)
+		case errors.Is(v.err, context.Canceled):
+		default:
+			n := l.j.fail(v.s)
+			if n == 0 {
+				continue // failed already, with an older one
+			}
+			failed = true
+			l.lost(n, v.err)
+		}
+	}
+	l.verdicts = l.verdicts[:0]
+	return failed
+}
+
+// settled says that s is proven. The caller holds mu.
+func (l *Lane) settled(s *segment) {
+	before := l.j.settled
+	for _, x := range l.j.segments {
+		if x == s {
+			if b, _ := l.j.find(s.start); b != nil {
+				l.d.m.settleSeconds.Observe(time.Since(b.accepted).Seconds())
+			}
+			n := l.j.prove(s)
+			l.d.m.settledRecords.Add(float64(n))
+			l.d.m.settledBytes.Add(float64(l.j.settled - before))
+			break
+		}
+	}
+	l.progress.broadcast()
+}
+
+// lost accounts for n records whose connection failed. The caller holds mu.
+func (l *Lane) lost(n int64, err error) {
+	if l.d.o.AtMostOnce {
+		l.d.m.uncertain.Add(float64(n))
+		l.d.note(l, "records may be lost: their connection failed, and ILP_DELIVERY=at-most-once forbids to send them again", n, err)
+		return
+	}
+	l.d.m.replayed.Add(float64(n))
+	l.d.note(l, "sending records again: their connection failed before they were settled", n, err)
+}
+
+// discard gives up a connection without losing, if it can be helped, what the
+// server has not read yet.
+func (d *Dispatcher) discard(conn Conn) {
+	if conn.CloseWrite() != nil {
+		conn.Discard()
+		return
+	}
+	d.watchers.Go(func() {
+		t := time.NewTimer(discardGrace)
+		defer t.Stop()
+		select {
+		case <-conn.Done():
+		case <-t.C:
+		}
+		conn.Discard()
+	})
+}

@@ -1,0 +1,204 @@
+package delivery
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+const (
+	// hurry is how many connections are kept ready while a record is looked for:
+	// each trial takes one.
+	hurry    = 6
+	hurryFor = 5 * time.Second
+	// proofs is how often a record has to be refused alone, with another one
+	// accepted after each time, for it to be set aside.
+	proofs = 4
+	// weakProofs is the same where connections end before all was written: that a
+	// network which breaks now and then does as well.
+	weakProofs = 12
+	// refusals is how often it has to be refused where there is nothing to compare
+	// it with but records that come after it.
+	refusals = 3
+	// longestRun is how many refused records of one writer in a row are looked at.
+	longestRun = 16
+	// trialLimit is how long the server may take to answer a trial.
+	trialLimit = 30 * time.Second
+	// otherLanes is how long to wait for another lane's records to be accepted.
+	otherLanes = time.Second
+)
+
+// A suspect is a record that seems to be refused, or one to compare it with.
+type suspect struct {
+	start, end int64
+	w          *Writer
+	record     []byte // a copy
+}
+
+// isolate decides about the record from start to end, which seems to be the one
+// that the server refuses. It is set aside only on evidence: alone it is refused,
+// after that another record is accepted, and all that more than once. A server in
+// trouble (its disk full, its file handles used up) refuses every record; then
+// nothing is set aside, and isolate returns to have it tried again later.
+//
+// What it is compared with must not overtake anything: a record of another lane;
+// the one before it, which was accepted already; and, when it was refused more
+// often, those records behind it that are their writer's next.
+func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
+	l.mu.Lock()
+	culprit := l.suspect(start, end)
+	before, next, run := l.comparisons(culprit)
+	l.mu.Unlock()
+	needed := proofs
+	for times, proven := 1, 0; ; times++ {
+		switch answer, err := l.try(ctx, addr, culprit.record); {
+		case err != nil:
+			l.trouble.outage() // the server went away, or does not answer
+			return
+		case answer == taken:
+			l.trouble.clear()
+			return
+		case answer == broken:
+			needed = weakProofs
+		}
+		switch ok, tried := l.compare(ctx, addr, before, time.Now()); {
+		case ok:
+			if proven++; proven >= needed {
+				l.condemn(culprit)
+				return
+			}
+		case tried:
+			l.refusesAll(ctx, addr)
+			return
+		case times >= refusals && needed == proofs, times >= weakProofs:
+			l.judgeRun(ctx, addr, culprit, next, run)
+			return
+		}
+	}
+}
+
+// judgeRun decides where only records behind culprit can be compared with it. If
+// one of them is accepted, everything before it was refused while the server took
+// another; unless the server's trouble ended in between. So all is tried again.
+// Should one of the refused be accepted then, the other one has overtaken it, and
+// comes once more in its place.
+func (l *Lane) judgeRun(ctx context.Context, addr string, culprit suspect, next, run []suspect) {
+	n, accepted := l.lookBehind(ctx, addr, next, run)
+	if accepted == nil {
+		l.refusesAll(ctx, addr)
+		return
+	}
+	suspects := append([]suspect{culprit}, run[:n]...)
+	for _, s := range suspects {
+		if answer, err := l.try(ctx, addr, s.record); err != nil {
+			l.trouble.outage()
+			return
+		} else if answer == taken {
+			l.trouble.clear()
+			return
+		}
+	}
+	if answer, err := l.try(ctx, addr, accepted); err != nil || answer != taken {
+		l.refusesAll(ctx, addr)
+		return
+	}
+	l.condemn(suspects...)
+}
+
+// compare reports whether a record is accepted after another one was refused at t:
+// before, which was accepted earlier, or one of another lane. tried is set if there
+// was anything to tell by.
+func (l *Lane) compare(ctx context.Context, addr string, before []byte, t time.Time) (ok, tried bool) {
+	if before != nil {
+		answer, err := l.try(ctx, addr, before)
+		return answer == taken && err == nil, true
+	}
+	ok = l.d.await(ctx, l, t, otherLanes)
+	return ok, ok
+}
+
+// lookBehind tries the next record of each other writer, and those of the same
+// writer in a row, until one is accepted. It returns that one, and how many of run
+// were refused before it, often enough; nil if nothing is accepted.
+func (l *Lane) lookBehind(ctx context.Context, addr string, next, run []suspect) (n int, accepted []byte) {
+	for _, s := range next {
+		if answer, err := l.try(ctx, addr, s.record); err != nil {
+			return 0, nil
+		} else if answer == taken {
+			return 0, s.record
+		}
+	}
+	for i, s := range run {
+		for range refusals {
+			if answer, err := l.try(ctx, addr, s.record); err != nil {
+				return 0, nil
+			} else if answer == taken {
+				return i, s.record
+			}
+		}
+	}
+	return 0, nil
+}
+
+// condemn sets records aside, on evidence.
+func (l *Lane) condemn(records ...suspect) {
+	l.mu.Lock()
+	for _, s := range records {
+		l.setAside(s.start, s.end, s.w, s.record, ReasonRefused, "QuestDB refuses this record alone, and accepts others; see its log for why")
+	}
+	l.mu.Unlock()
+	for _, s := range records {
+		if _, closed := l.d.quarantine.refused(s.record, time.Now()); !closed {
+			s.w.countRefused()
+		}
+	}
+	l.trouble.clear()
+}
+
+// refusesAll says that no record is accepted, and has everything tried again
+// after a pause.
+func (l *Lane) refusesAll(ctx context.Context, addr string) {
+	l.d.limiter.Log(ctx, slog.LevelWarn, "refuses everything",
+		"QuestDB refuses every record that is tried; keeping them all and trying again (is its disk full, or are its file handles used up? see its log)",
+		slog.Int("lane", l.id), slog.String("server", addr))
+	l.trouble.outage()
+}
+
+// suspect copies the record from start to end. The caller holds mu.
+func (l *Lane) suspect(start, end int64) suspect {
+	p, _ := l.j.bytes(start, end)
+	return suspect{start, end, l.j.owner(start), append([]byte(nil), p...)}
+}
+
+// comparisons returns copies of other records of this lane: the one before c, if
+// it is still there; the next of each other writer; and the next ones of the same
+// writer. The caller holds mu.
+func (l *Lane) comparisons(c suspect) (before []byte, next, run []suspect) {
+	// Not one that is settled: that must not come again.
+	if from := max(l.j.settled, l.j.boundaryBefore(c.start-maxBlockSize)); from < c.start {
+		l.j.records(from, c.start, func(start, end int64, _ *Writer, record []byte) bool {
+			before = record
+			return true
+		})
+		before = append([]byte(nil), before...)
+	}
+	seen := map[*Writer]bool{c.w: true}
+	l.j.records(c.end, min(l.j.end, c.end+1<<20), func(start, end int64, w *Writer, _ []byte) bool {
+		switch {
+		case w == c.w && len(run) < longestRun:
+			run = append(run, l.suspect(start, end))
+		case !seen[w] && len(next) < longestRun:
+			seen[w] = true
+			next = append(next, l.suspect(start, end))
+		}
+		return len(run) < longestRun || len(next) < longestRun
+	})
+	return before, next, run
+}
+
+// try sends p alone; see Dispatcher.try.
+func (l *Lane) try(ctx context.Context, addr string, p []byte) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, trialLimit)
+	defer cancel()
+	return l.d.try(ctx, addr, p, l.d.paths.check(ctx, addr))
+}

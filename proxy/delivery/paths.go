@@ -1,0 +1,306 @@
+package delivery
+
+import (
+	"bytes"
+	"context"
+	"sync"
+	"time"
+)
+
+// Facts of QuestDB's, measured on 7.4.2, 8.2.0 and 9.3.4. With a run of LFs behind
+// the last record as long as the server's receive buffer, a refused record always
+// ends in a reset, since LFs remain unread, and a good stream always in a FIN.
+var paddings = []int{
+	128 << 10, // 9.x: line.tcp.recv.buffer.size; more than needed does no harm
+	32 << 10,  // 8.x: line.tcp.msg.buffer.size; more LFs in a row are refused
+	512 << 10, // larger buffers than the default
+	2 << 20,
+}
+
+const (
+	// quietTime is how long a refusing server needs at most to close, where we
+	// must wait for that: it takes 20 to 60 ms.
+	quietTime = 250 * time.Millisecond
+	// verdictTime is how long the path check waits for a server to close because
+	// of a malformed record, before it concludes that this one does not.
+	verdictTime = time.Second
+	checkLimit  = 20 * time.Second
+	// resetsSeen is how many resets in a row the path check must see.
+	resetsSeen = 2
+)
+
+// malformed is what the path check sends: a name that looks like this in the
+// server's log, without a field.
+var malformed = []byte("questdb-ilp-proxy_path_check\n")
+
+// linefeeds is padding to write from.
+var linefeeds = bytes.Repeat([]byte{'\n'}, 64<<10)
+
+// A path is what the way to one server, and that server, do with a refused record.
+type path struct {
+	// pad is how many LFs must follow the last record.
+	pad int
+	// resets is set if a refused record ends in a reset that reaches us. Otherwise
+	// something between hides it (a relay, a TLS terminator): then quiet waits.
+	resets bool
+	// skips is set if the server does not close on a malformed record but goes on
+	// with the next (line.tcp.disconnect.on.error=false).
+	skips bool
+}
+
+// hidden is the path of which nothing is known.
+var hidden = path{pad: 32 << 10}
+
+// hides reports whether the end of a connection does not show a refusal.
+func (p path) hides() bool { return !p.resets && !p.skips }
+
+// padding returns the bytes to send behind the last record; largest is the size of
+// the largest record before them, which makes a server's buffer grow.
+func (p path) padding(largest int) []byte {
+	n := p.pad
+	if largest > n {
+		n = 2 * largest
+	}
+	if n <= len(linefeeds) {
+		return linefeeds[:n]
+	}
+	return bytes.Repeat([]byte{'\n'}, n)
+}
+
+// quiet waits, where resets do not reach us, for as long as a refusing server
+// takes to close, and reports whether conn is still open.
+func (p path) quiet(ctx context.Context, conn Conn) bool {
+	if !p.hides() {
+		return true
+	}
+	t := time.NewTimer(quietTime)
+	defer t.Stop()
+	select {
+	case <-conn.Done():
+		return false
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// paths knows the paths to all servers. It finds each out once, and again when the
+// server has been away.
+type paths struct {
+	d   *Dispatcher
+	off bool // ILP_PATH_CHECK=off
+
+	mu    sync.Mutex
+	known map[string]*pathEntry
+}
+
+type pathEntry struct {
+	turn chan struct{} // holds an element while somebody finds the path out
+	path path
+	ok   bool
+}
+
+func newPathEntry() *pathEntry { return &pathEntry{turn: make(chan struct{}, 1)} }
+
+// check returns the path to addr, finding it out if need be.
+func (p *paths) check(ctx context.Context, addr string) path {
+	if p.off {
+		return hidden
+	}
+	p.mu.Lock()
+	e := p.known[addr]
+	if e == nil {
+		e = newPathEntry()
+		p.known[addr] = e
+	}
+	p.mu.Unlock()
+	select {
+	case e.turn <- struct{}{}:
+		defer func() { <-e.turn }()
+	case <-ctx.Done():
+		return hidden
+	}
+	if e.ok {
+		return e.path
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkLimit)
+	defer cancel()
+	found, err := p.d.explore(ctx, addr)
+	if err != nil {
+		p.d.log.Debug("path check got no answer; will try again", "server", addr, "error", err)
+		return hidden
+	}
+	e.path, e.ok = found, true
+	p.say(addr, found)
+	return found
+}
+
+// prepare has the path to addr be found out in the background, so that it is known
+// when a connection is to be confirmed.
+func (p *paths) prepare(addr string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.off || p.known[addr] != nil {
+		return
+	}
+	p.known[addr] = newPathEntry()
+	p.d.watchers.Go(func() { p.check(p.d.ctx, addr) })
+}
+
+// forget has the path to addr be found out again.
+func (p *paths) forget(addr string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.known, addr)
+}
+
+func (p *paths) say(addr string, found path) {
+	switch {
+	case found.skips:
+		p.d.log.Info("path check: this QuestDB skips malformed records by itself (line.tcp.disconnect.on.error=false); there is nothing to isolate, and what it skips only its own log tells", "server", addr)
+	case found.resets:
+		p.d.log.Debug("path check: refused records will be seen", "server", addr, "padding", found.pad)
+	default:
+		p.d.log.Warn("path check: something between the proxy and QuestDB hides connection resets (a relay or TLS terminator); rejected records are still found, but each confirmation waits a little longer",
+			"server", addr, "quiet", quietTime)
+	}
+	p.d.m.paths.Reset()
+	p.d.m.paths.WithLabelValues(addr, found.String()).Set(1)
+}
+
+// String names what was found, for metrics and the status.
+func (p path) String() string {
+	switch {
+	case p.skips:
+		return "skips_malformed"
+	case p.resets:
+		return "resets"
+	}
+	return "hidden"
+}
+
+// explore finds out the path to addr with a few connections of its own.
+func (d *Dispatcher) explore(ctx context.Context, addr string) (path, error) {
+	for _, n := range paddings {
+		p := path{pad: n, resets: true}
+		if a, err := d.try(ctx, addr, nil, p); err != nil {
+			return path{}, err
+		} else if a != taken {
+			continue // too many LFs for this server
+		}
+		how, err := d.provoke(ctx, addr, p)
+		for again := 1; again < resetsSeen && err == nil && how == reset; again++ {
+			// One reset may be an accident of the network, and trusting in resets
+			// where there are none would lose rows.
+			how, err = d.provoke(ctx, addr, p)
+		}
+		if err != nil {
+			return path{}, err
+		}
+		switch how {
+		case skipped:
+			p.resets, p.skips = false, true
+			return p, nil
+		case reset:
+			return p, nil
+		case finned:
+			// Hidden by something between, or too little padding for this server: it
+			// tells the two apart whether the FIN came before our half-close.
+			if n == paddings[len(paddings)-1] {
+				p.resets = false
+				return path{pad: hidden.pad}, nil
+			}
+		}
+	}
+	return hidden, nil
+}
+
+type provoked int
+
+const (
+	skipped provoked = iota // the server went on
+	reset                   // it closed, and a reset came
+	finned                  // it closed, and a FIN came
+)
+
+// provoke sends a malformed record and padding, and tells how the server closes.
+func (d *Dispatcher) provoke(ctx context.Context, addr string, p path) (provoked, error) {
+	conn, err := d.o.Source.AcquireAddr(ctx, addr)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Discard()
+	defer context.AfterFunc(ctx, conn.Discard)() // ends a write that waits
+	// One write, so that the record and the LFs lie in the same buffer of the
+	// server's, as they do at the end of a segment.
+	_, _ = conn.Write(append(append([]byte(nil), malformed...), p.padding(0)...)) // Done tells
+	t := time.NewTimer(verdictTime)
+	defer t.Stop()
+	select {
+	case <-conn.Done():
+		if conn.End().Err != nil {
+			return reset, nil
+		}
+		return finned, nil
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-t.C:
+		return skipped, nil
+	}
+}
+
+// An answer is how a trial ended.
+type answer int
+
+const (
+	taken   answer = iota // the server accepted everything
+	refused               // it got everything, and refused a record
+	broken                // it closed, or the network broke, before it got everything
+)
+
+// try sends records (perhaps none) and the padding over a connection of its own
+// and says how that ended; an error means that there is no answer.
+func (d *Dispatcher) try(ctx context.Context, addr string, records []byte, p path) (answer, error) {
+	conn, err := d.o.Source.AcquireAddr(ctx, addr)
+	if err != nil {
+		return broken, err
+	}
+	defer conn.Discard()
+	defer context.AfterFunc(ctx, conn.Discard)() // ends a write that waits
+	w := d.o.Source.Witness(conn)
+	began := time.Now()
+	complete := d.send(ctx, conn, records, p)
+	select {
+	case <-conn.Done():
+	case <-ctx.Done():
+		return broken, ctx.Err()
+	}
+	switch {
+	case conn.End().Clean():
+		if len(records) > 0 {
+			d.took(records, began)
+		}
+		return taken, nil
+	case !d.lives(ctx, addr, w):
+		return broken, errNotProven
+	case complete:
+		return refused, nil
+	}
+	return broken, nil
+}
+
+// send writes records and the padding, half-closes, and reports whether all of
+// that went through.
+func (d *Dispatcher) send(ctx context.Context, conn Conn, records []byte, p path) (complete bool) {
+	if _, err := conn.Write(records); err != nil {
+		return false
+	}
+	if !p.quiet(ctx, conn) {
+		return true // the server had all records, and closed
+	}
+	if _, err := conn.Write(p.padding(len(records))); err != nil {
+		return false
+	}
+	return conn.CloseWrite() == nil
+}

@@ -1,0 +1,154 @@
+package delivery
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"questdb-ilp-proxy/proxy/ilp"
+)
+
+// Reasons for which a record is rejected, as the rejected-records file and the
+// metrics name them.
+const (
+	ReasonMalformed = "malformed"     // the parser does not accept it
+	ReasonTooLong   = "too_long"      // longer than ILP_MAX_RECORD
+	ReasonRefused   = "refused"       // QuestDB refuses it alone, and accepts others
+	ReasonTable     = "table_refused" // QuestDB refuses everything for its table
+	ReasonLeft      = "undelivered"   // the proxy had to end
+)
+
+// saveEvery is how often rejects are offered again to a sink that did not take
+// them.
+const saveEvery = time.Second
+
+// demoteAfter is how many refused records move a writer to a lane of its own.
+const demoteAfter = 3
+
+// Rejected is a record that was not delivered.
+type Rejected struct {
+	Time   time.Time
+	Remote string // the writer's address
+	Reason string
+	Detail string
+	Bytes  []byte // the record with the LF or CR that ends it; valid during Put
+}
+
+// Rejects keeps rejected records. Put returns nil when they are safe, and is
+// called again if not.
+type Rejects interface {
+	Put(records ...Rejected) error
+}
+
+// logRejects is the Rejects of a Dispatcher that was given none.
+type logRejects struct{ d *Dispatcher }
+
+func (r logRejects) Put(records ...Rejected) error {
+	for _, x := range records {
+		r.d.limiter.Log(context.Background(), slog.LevelWarn, x.Reason, "rejected a record",
+			slog.String("remote", x.Remote), slog.String("reason", x.Reason), slog.String("detail", x.Detail), slog.Int("bytes", len(x.Bytes)))
+	}
+	return nil
+}
+
+// Reject keeps a record of this writer that must not go upstream, trying until
+// it is safe or ctx ends. It reports whether it is safe.
+func (w *Writer) Reject(ctx context.Context, record []byte, reason, detail string) bool {
+	d := w.lane.d
+	d.m.rejected.WithLabelValues(reason).Inc()
+	x := Rejected{Time: time.Now(), Remote: w.remote, Reason: reason, Detail: detail, Bytes: record}
+	for {
+		err := d.o.Rejects.Put(x)
+		if err == nil {
+			w.rejected(d)
+			return true
+		}
+		d.unsaved.Add(1)
+		d.limiter.Log(ctx, slog.LevelError, "rejects",
+			"cannot save a rejected record; its writer has to wait until it works (ILP_REJECTED_FILE)", slog.Any("error", err))
+		t := time.NewTimer(saveEvery)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+		}
+		d.unsaved.Add(-1)
+		if ctx.Err() != nil {
+			return false
+		}
+	}
+}
+
+// rejected notes that a record of w was rejected.
+func (w *Writer) rejected(d *Dispatcher) {
+	if d.o.Disconnect && w.disconnect != nil {
+		w.disconnect()
+	}
+}
+
+// countRefused counts a record that QuestDB refused; too many move the writer to
+// a lane apart.
+func (w *Writer) countRefused() {
+	if w.refused.Add(1) >= demoteAfter {
+		w.demoted.Store(true)
+	}
+}
+
+// Unsaved returns how many rejected records wait to be saved.
+func (d *Dispatcher) Unsaved() (n int64) {
+	for _, l := range d.lanes {
+		n += l.unsaved.Load()
+	}
+	return n + d.unsaved.Load()
+}
+
+// keepUndelivered saves everything that is left, in order. It returns how many
+// records there were, and how many of them were not saved.
+func (d *Dispatcher) keepUndelivered() (left, lost int64) {
+	for _, l := range d.lanes {
+		l.mu.Lock()
+		for _, r := range l.rejects { // set aside, and never saved
+			if d.o.Rejects.Put(r.record) != nil {
+				lost++
+			}
+		}
+		if !d.o.AtMostOnce {
+			l.j.records(l.j.settled, l.j.end, func(_, _ int64, w *Writer, record []byte) bool {
+				left++
+				if d.o.Rejects.Put(Rejected{Time: time.Now(), Remote: w.remote, Reason: ReasonLeft, Bytes: record,
+					Detail: "the proxy had to end before QuestDB was known to have it"}) != nil {
+					lost++
+				}
+				return true
+			})
+		} else {
+			left += l.j.unsettled
+			lost += l.j.unsettled
+		}
+		l.mu.Unlock()
+	}
+	d.m.rejected.WithLabelValues(ReasonLeft).Add(float64(left - lost))
+	return left, lost
+}
+
+// Check says whether record may go upstream; if not, for which reason it is to be
+// rejected.
+func (w *Writer) Check(record []byte) (reason, detail string) {
+	d := w.lane.d
+	if w.strict.Load() {
+		if err := ilp.Validate(record); err != nil {
+			return ReasonMalformed, err.Error()
+		}
+	}
+	if d.quarantine.watching() && d.held(record) {
+		return ReasonTable, tableDetail
+	}
+	return "", ""
+}
+
+// CountTooLong counts a record of this writer that was longer than is allowed.
+// Its bytes were not kept.
+func (w *Writer) CountTooLong() {
+	w.lane.d.m.rejected.WithLabelValues(ReasonTooLong).Inc()
+	w.rejected(w.lane.d)
+}

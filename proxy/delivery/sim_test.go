@@ -1,0 +1,430 @@
+package delivery
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"questdb-ilp-proxy/proxy/ilp"
+	"questdb-ilp-proxy/proxy/upstream"
+)
+
+var (
+	errReset   = errors.New("connection reset by peer")
+	errTimeout = errors.New("connection timed out")
+	errOurs    = errors.New("closed by us")
+)
+
+// simServer behaves as a real QuestDB was measured to: it reads in pieces of its
+// receive buffer, closes a while after it refused a record and discards what
+// follows, with a reset if bytes remain unread and a FIN otherwise; at EOF it
+// closes its side first and commits later; killed, it loses what it had not
+// committed. It is meant for a synctest bubble: its delays cost nothing.
+type simServer struct {
+	rng *rand.Rand // under mu
+	// recvBuffer is how much it reads at once.
+	recvBuffer int
+	// refuse says which well-formed records it refuses.
+	refuse func(record []byte) bool
+	// relay hides resets behind a FIN; skips goes on after a malformed record.
+	relay, skips bool
+	// window is how many bytes a connection takes before it blocks.
+	window int
+	// cut is how many bytes a connection carries before the network resets it;
+	// asked for each new connection, 0 for never.
+	cut func(*rand.Rand) int
+
+	mu        sync.Mutex
+	cond      sync.Cond
+	up        bool
+	paused    bool
+	full      bool // its disk is: it refuses every record
+	process   int  // changes with each start
+	conns     map[*simConn]bool
+	made      int
+	committed [][]byte
+	parsed    [][]byte // every accepted record in the order of parsing, lost ones too
+	twice     bool     // a record was parsed twice on one connection
+}
+
+func newSimServer(seed uint64) *simServer {
+	s := &simServer{rng: rand.New(rand.NewPCG(seed, 99)), recvBuffer: 128 << 10, window: 256 << 10, up: true, conns: map[*simConn]bool{}}
+	s.cond.L = &s.mu
+	return s
+}
+
+// between returns a random duration. The caller holds mu.
+func (s *simServer) between(lo, hi time.Duration) time.Duration {
+	return lo + time.Duration(s.rng.Int64N(int64(hi-lo)+1))
+}
+
+// kill ends the process: what was not committed is lost. polite commits nothing
+// either, but closes with FINs where everything was read.
+func (s *simServer) kill(polite bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.up, s.paused = false, false
+	s.process++
+	for c := range s.conns {
+		c.uncommitted = nil
+		if polite && c.wire.Len() == 0 && !s.relay {
+			c.over(nil)
+		} else {
+			c.over(s.hide(errReset))
+		}
+	}
+	s.cond.Broadcast()
+}
+
+func (s *simServer) start() { s.change(func() { s.up = true }) }
+
+func (s *simServer) change(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+	s.cond.Broadcast()
+}
+
+// hide is what a relay makes of a reset.
+func (s *simServer) hide(err error) error {
+	if s.relay {
+		return nil
+	}
+	return err
+}
+
+// cutOne resets one connection somewhere between.
+func (s *simServer) cutOne() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.over(errReset)
+		break
+	}
+	s.cond.Broadcast()
+}
+
+func (s *simServer) connect(ctx context.Context) (*simConn, error) {
+	pause := 50 * time.Millisecond
+	for {
+		s.mu.Lock()
+		if s.up && !s.paused {
+			s.made++
+			c := &simConn{s: s, id: s.made, process: s.process, done: make(chan struct{}), born: time.Now()}
+			if s.cut != nil {
+				c.cutAfter = s.cut(s.rng)
+			}
+			s.conns[c] = true
+			s.mu.Unlock()
+			go c.serve()
+			return c, nil
+		}
+		s.mu.Unlock()
+		t := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil, ctx.Err()
+		case <-t.C:
+		}
+	}
+}
+
+// Acquire and the rest make it a Source with a pool of its own.
+func (s *simServer) Acquire(ctx context.Context) (Conn, error) {
+	t := time.NewTimer(time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	c, err := s.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (s *simServer) AcquireAddr(ctx context.Context, _ string) (Conn, error) { return s.Acquire(ctx) }
+func (s *simServer) Hurry(int, time.Duration)                                {}
+
+// Prove needs a server that is there, and lets a stopped one be late.
+func (s *simServer) Prove(ctx context.Context, _ string) error {
+	began := time.Now()
+	for {
+		s.mu.Lock()
+		up, paused := s.up, s.paused
+		s.mu.Unlock()
+		switch {
+		case !up:
+			return errors.New("connection refused")
+		case !paused && time.Since(began) > 100*time.Millisecond:
+			return errors.New("late")
+		case !paused:
+			return nil
+		}
+		t := time.NewTimer(20 * time.Millisecond)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+type simWitness struct {
+	s       *simServer
+	process int
+	up      bool
+}
+
+// Witness stands for connections that the pool has open to the same process.
+func (s *simServer) Witness(conn Conn) Witness {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return simWitness{s, s.process, s.up}
+}
+
+func (w simWitness) Alive(context.Context) bool {
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	return w.up && w.s.up && w.s.process == w.process
+}
+
+// simConn is one connection. All its fields are under s.mu.
+type simConn struct {
+	s        *simServer
+	id       int
+	process  int
+	born     time.Time
+	wire     bytes.Buffer // sent by the client, not read by the server
+	half     bool         // the client's FIN was sent
+	carried  int
+	cutAfter int
+	end      upstream.End
+	done     chan struct{}
+	ended    bool
+	rest     []byte // read, not a whole record yet
+	// uncommitted is what was parsed.
+	uncommitted [][]byte
+	broken      bool // a record was refused
+}
+
+func (c *simConn) over(err error) {
+	if c.ended {
+		return
+	}
+	c.ended = true
+	unacked := 0
+	if c.wire.Len() > 0 && err == nil && !c.s.relay {
+		unacked = c.wire.Len()
+	}
+	c.end = upstream.End{Err: err, At: time.Now(), AfterHalfClose: c.half, Unacked: unacked}
+	delete(c.s.conns, c)
+	close(c.done)
+	c.s.cond.Broadcast()
+}
+
+func (c *simConn) TryWrite(p []byte) (int, error) {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	return c.take(p)
+}
+
+func (c *simConn) take(p []byte) (int, error) {
+	if c.ended {
+		return 0, errReset
+	}
+	n := max(min(len(p), c.s.window-c.wire.Len()), 0)
+	if c.cutAfter > 0 && c.carried+n >= c.cutAfter {
+		n = c.cutAfter - c.carried
+		c.wire.Write(p[:n])
+		c.over(errReset)
+		return n, errReset
+	}
+	if n > 0 {
+		c.carried += n
+		c.wire.Write(p[:n])
+		c.s.cond.Broadcast()
+	}
+	return n, nil
+}
+
+func (c *simConn) Write(p []byte) (int, error) {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	sum := 0
+	for {
+		n, err := c.take(p[sum:])
+		sum += n
+		if err != nil || sum == len(p) {
+			return sum, err
+		}
+		c.s.cond.Wait()
+	}
+}
+
+func (c *simConn) CloseWrite() error {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	if c.ended {
+		return errReset
+	}
+	c.half = true
+	c.s.cond.Broadcast()
+	return nil
+}
+
+func (c *simConn) Done() <-chan struct{} { return c.done }
+func (c *simConn) End() upstream.End     { return c.end }
+func (c *simConn) Addr() string          { return "sim:9009" }
+
+func (c *simConn) Discard() {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	c.over(errOurs)
+}
+
+// serve is the server's side.
+func (c *simConn) serve() {
+	s := c.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lastCommit := time.Now()
+	for {
+		for !c.ended && (s.paused || c.wire.Len() == 0 && !c.half) {
+			s.cond.Wait()
+		}
+		if c.process != s.process {
+			return // killed: what it had read is gone
+		}
+		if c.ended { // cut: what arrived is read and committed all the same
+			c.read()
+			c.commitLater()
+			return
+		}
+		if c.wire.Len() == 0 { // our FIN
+			c.rest = nil
+			c.over(nil)
+			c.commitLater()
+			return
+		}
+		s.mu.Unlock()
+		time.Sleep(time.Millisecond)
+		s.mu.Lock()
+		if c.process != s.process || s.paused {
+			continue
+		}
+		c.read()
+		if c.broken {
+			s.mu.Unlock()
+			time.Sleep(30 * time.Millisecond)
+			s.mu.Lock()
+			if c.process != s.process {
+				return
+			}
+			if c.wire.Len() > 0 {
+				c.over(s.hide(errReset))
+			} else {
+				c.over(nil)
+			}
+			c.commitLater()
+			return
+		}
+		if time.Since(lastCommit) > 500*time.Millisecond {
+			lastCommit = time.Now()
+			s.committed = append(s.committed, c.uncommitted...)
+			c.uncommitted = nil
+		}
+	}
+}
+
+// read reads once and parses.
+func (c *simConn) read() {
+	s := c.s
+	c.rest = append(c.rest, c.wire.Next(s.recvBuffer)...)
+	for !c.broken {
+		var scan ilp.Scanner
+		n, ok := scan.Next(c.rest)
+		if !ok {
+			break
+		}
+		record := bytes.Clone(c.rest[:n])
+		c.rest = c.rest[n:]
+		switch bad := ilp.Validate(record) != nil; {
+		case ilp.IsBlank(record):
+		case bad && s.skips:
+		case bad, s.full, s.refuse != nil && s.refuse(record):
+			c.broken = true
+		default:
+			for _, u := range c.uncommitted {
+				if bytes.Equal(u, record) {
+					s.twice = true
+				}
+			}
+			c.uncommitted = append(c.uncommitted, record)
+			s.parsed = append(s.parsed, record)
+		}
+	}
+	s.cond.Broadcast()
+}
+
+// commitLater commits, unless the process dies before. The caller holds mu.
+func (c *simConn) commitLater() {
+	s := c.s
+	rows := c.uncommitted
+	c.uncommitted = nil
+	delay := s.between(14*time.Millisecond, 135*time.Millisecond)
+	process := s.process
+	go func() {
+		// The time of a stopped process does not pass.
+		for waited := time.Duration(0); waited < delay; {
+			time.Sleep(10 * time.Millisecond)
+			s.mu.Lock()
+			if !s.paused {
+				waited += 10 * time.Millisecond
+			}
+			s.mu.Unlock()
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.process == process {
+			s.committed = append(s.committed, rows...)
+		}
+	}()
+}
+
+// memoryRejects is a Rejects that keeps what it is given.
+type memoryRejects struct {
+	mu      sync.Mutex
+	records []Rejected
+	err     error
+}
+
+func (r *memoryRejects) Put(records ...Rejected) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err != nil {
+		return r.err
+	}
+	for _, x := range records {
+		x.Bytes = bytes.Clone(x.Bytes)
+		r.records = append(r.records, x)
+	}
+	return nil
+}
+
+func (r *memoryRejects) all() []Rejected {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]Rejected(nil), r.records...)
+}
+
+// row is the record number n of writer w; its table and value tell what it is.
+func row(w, n int) string { return fmt.Sprintf("t%d n=%di %d\n", w, n, n) }

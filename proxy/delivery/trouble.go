@@ -1,0 +1,106 @@
+package delivery
+
+import (
+	"time"
+
+	"github.com/sethvargo/go-retry"
+)
+
+// trouble is what a lane remembers of failures until it makes progress again.
+// Only the lane's goroutine uses it.
+type trouble struct {
+	// failures counts the connections that failed since the last one that did not.
+	failures int
+	// lo and hi bound, while hi is not 0, where the first record begins that the
+	// server refuses: lo <= offset < hi.
+	lo, hi int64
+	// slow counts the connections given up because the server's FIN did not come.
+	slow  int
+	delay retry.Backoff
+	wait  bool // a pause is due
+}
+
+// limit returns the offset up to which the next connection takes records: all,
+// or half of those among which one is refused.
+func (t *trouble) limit(j *journal) int64 {
+	if t.hi == 0 {
+		return noLimit
+	}
+	j.skip()
+	t.lo = max(t.lo, j.sent)
+	if t.lo >= t.hi {
+		t.hi = 0
+		return noLimit
+	}
+	return middle(j, t.lo, t.hi)
+}
+
+// single reports whether only one record is left that can be the refused one, and
+// which.
+func (t *trouble) single(j *journal) (start, end int64, ok bool) {
+	if t.hi == 0 {
+		return 0, 0, false
+	}
+	n := 0
+	j.records(t.lo, t.hi, func(from, to int64, _ *Writer, _ []byte) bool {
+		start, end = from, to
+		n++
+		return n < 2
+	})
+	return start, end, n == 1
+}
+
+// middle returns where the half of the bytes from lo to hi ends, between two
+// records; hi if there is only one.
+func middle(j *journal, lo, hi int64) int64 {
+	if at := j.boundaryAfter(lo + (hi-lo)/2); at < hi {
+		return at
+	}
+	if at := j.boundaryBefore(lo + (hi-lo)/2); at > lo {
+		return at
+	}
+	return hi
+}
+
+// accepted says that the server took everything up to end.
+func (t *trouble) accepted(end int64) {
+	t.failures = 0
+	t.delay = nil
+	if t.hi == 0 {
+		return
+	}
+	if t.lo = max(t.lo, end); t.lo >= t.hi {
+		t.hi = 0 // none was refused this time
+	}
+}
+
+// refused says that the server refused one of the records from start to end.
+func (t *trouble) refused(start, end int64) {
+	if t.hi == 0 || start != t.lo {
+		t.lo, t.hi = start, end
+		return
+	}
+	t.hi = min(t.hi, end)
+}
+
+// clear forgets everything: the cause is found.
+func (t *trouble) clear() { *t = trouble{slow: t.slow} }
+
+// outage says that a pause is due before the next attempt.
+func (t *trouble) outage() {
+	t.lo, t.hi = 0, 0
+	t.wait = true
+}
+
+// pause returns how long to wait before the next connection.
+func (t *trouble) pause(o Options) time.Duration {
+	if !t.wait {
+		return 0
+	}
+	t.wait = false
+	if t.delay == nil {
+		t.delay = retry.WithCappedDuration(o.RetryMax, retry.WithJitterPercent(20, retry.NewExponential(o.RetryBase)))
+	}
+	d, _ := t.delay.Next()
+	return d
+}
