@@ -58,10 +58,12 @@ type Conn struct {
 	writing sync.Mutex
 
 	// Guarded by pool.mu.
-	res     *puddle.Resource[*Conn] // set while acquired
-	state   connState
-	nudges  int  // callers of Witnesses.Alive that want its keep-alive probes
-	leaving bool // its owner is about to half-close it: no witness for anything later
+	res      *puddle.Resource[*Conn] // set while acquired
+	state    connState
+	nudges   int       // callers of Witnesses.Alive that want its keep-alive probes
+	pings    int       // LFs that the pool sent over it
+	pingedAt time.Time // the latest of them
+	leaving  bool      // its owner is about to half-close it: no witness for anything later
 }
 
 type connState uint8
@@ -173,6 +175,15 @@ func (c *Conn) markWritten() {
 	if !c.written.Load() {
 		c.written.Store(true)
 	}
+}
+
+// Pings is how many LFs the pool had sent over the connection before it was handed
+// out. QuestDB 8.x counts them as part of what follows: a run of LFs, or LFs and a
+// record, over its buffer of 32,768 bytes is refused there.
+func (c *Conn) Pings() int {
+	c.pool.mu.Lock()
+	defer c.pool.mu.Unlock()
+	return c.pings
 }
 
 // ping sends one LF, which QuestDB ignores, over an idle connection. It is one

@@ -657,6 +657,9 @@ func (p *Pool) ended(c *Conn) {
 		return // on probation: who made it looks at that
 	}
 	p.live.down(c.end.At)
+	if s := p.servers[c.addr]; s != nil && !c.ours && !c.end.AfterHalfClose {
+		s.distrust() // it may have restarted, and with other keys
+	}
 	p.reconcile()
 	p.mu.Unlock()
 	if c.ours {

@@ -265,6 +265,8 @@ func TestRefusedConnectionIsNeverHandedOut(t *testing.T) {
 	wg.Go(func() { // every other moment the server refuses everybody
 		for refuse := true; ; refuse = !refuse {
 			s.Behave(func(b *standin.Behaviour) { b.RefuseKeys = refuse })
+			// A server reads its keys when it starts; this one would betray trust.
+			p.server(s.Addr(), (*serverState).distrust)
 			select {
 			case <-stop:
 				return

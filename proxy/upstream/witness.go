@@ -14,6 +14,16 @@ const (
 
 	aliveAskFirst = time.Millisecond
 	aliveAskEvery = 20 * time.Millisecond
+
+	// aliveAskAll is after how long more than one idle connection is asked.
+	aliveAskAll = 200 * time.Millisecond
+
+	// pingEvery is the most often that Witnesses keeps a connection from idling.
+	pingEvery = time.Second
+
+	// maxPings is how many LFs an idle connection carries before it is renewed: 8.x
+	// has room for 32,768 bytes between two ends of records, LFs included.
+	maxPings = 256
 )
 
 // Witnesses are the connections to one server that were open at one moment. As long
@@ -25,8 +35,8 @@ type Witnesses struct {
 
 // Witnesses notes the connections to the server at addr that are open and past
 // their probation now, idle or handed out, other than not. It also sends an LF, which
-// QuestDB ignores, over the idle ones, so that a short idle timeout of the server's
-// does not end them soon.
+// QuestDB ignores, over the idle ones, at most once a second, so that a short idle
+// timeout of the server's does not end them soon.
 //
 // The pool closes none of its idle connections of its own accord (for their age, or
 // to make room) that is the last one of a Witnesses which is still referred to.
@@ -40,12 +50,13 @@ func (p *Pool) Witnesses(addr string, not *Conn) *Witnesses {
 	for c := range p.all {
 		if c != not && c.addr == addr && c.alive() {
 			w.members = append(w.members, c)
-			if c.state == stateIdle {
+			if c.state == stateIdle && time.Since(c.pingedAt) >= pingEvery {
 				p.ping(c)
 			}
 		}
 	}
 	p.noteSet(w)
+	p.reconcile()
 	return w
 }
 
@@ -89,6 +100,13 @@ func (w *Witnesses) needs(c *Conn) bool {
 // ping sends an LF over an idle connection; the channel tells whether the peer
 // took it, where that is not the kernel's to tell. mu is held.
 func (p *Pool) ping(c *Conn) (slow <-chan bool, sent bool) {
+	if c.pings >= maxPings {
+		return nil, false
+	}
+	c.pingedAt = time.Now()
+	if c.pings++; c.pings == maxPings {
+		c.renewAt = time.Time{} // the next sweep's
+	}
 	if c.raw != nil {
 		return nil, c.ping()
 	}
@@ -103,9 +121,10 @@ func (p *Pool) ping(c *Conn) (slow <-chan bool, sent bool) {
 // question is what one connection was asked.
 type question struct {
 	c      *Conn
+	idle   bool        // when it was asked last
 	slow   <-chan bool // not plain TCP: whether it took the LF
 	sent   bool        // an LF was sent
-	nudged bool
+	nudged bool        // for a keep-alive probe
 }
 
 // Alive reports whether one of the connections is still open, and its peer's kernel
@@ -132,6 +151,10 @@ func (w *Witnesses) Alive(ctx context.Context) bool {
 		if alive || len(open) == 0 {
 			return alive
 		}
+		// One LF over one of them does, unless that one ended or does not answer.
+		if waiting := slices.ContainsFunc(open, func(q *question) bool { return q.sent || q.nudged }); !waiting || time.Since(asked) > aliveAskAll {
+			w.askAll(open)
+		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
@@ -142,31 +165,46 @@ func (w *Witnesses) Alive(ctx context.Context) bool {
 	}
 }
 
-// ask asks each connection that is open.
+// ask makes the questions, and asks one connection: an idle one if there is any.
 func (w *Witnesses) ask() (questions []*question) {
 	w.pool.mu.Lock()
 	defer w.pool.mu.Unlock()
-	idle := false
+	var first *question
 	for _, c := range w.members {
 		if c.state == stateGone || !c.alive() {
 			continue
 		}
-		q := &question{c: c}
-		if c.state == stateIdle {
-			q.slow, q.sent = w.pool.ping(c)
-			idle = idle || q.sent
-		}
+		q := &question{c: c, idle: c.state == stateIdle}
 		questions = append(questions, q)
+		if q.idle && (first == nil || c.pings < first.c.pings) {
+			first = q
+		}
 	}
+	if first != nil {
+		first.slow, first.sent = w.pool.ping(first.c)
+		w.pool.reconcile()
+	}
+	return questions
+}
+
+// askAll asks those of the connections that were not asked yet.
+func (w *Witnesses) askAll(questions []*question) {
+	w.pool.mu.Lock()
+	defer w.pool.mu.Unlock()
 	for _, q := range questions {
-		if !idle && q.c.raw != nil {
+		if q.sent || q.nudged || q.c.state == stateGone {
+			continue
+		}
+		if q.idle = q.c.state == stateIdle; q.idle {
+			q.slow, q.sent = w.pool.ping(q.c)
+		}
+		if !q.sent && q.c.raw != nil {
 			q.nudged = true
 			if q.c.nudges++; q.c.nudges == 1 {
 				nudge(q.c.raw, true)
 			}
 		}
 	}
-	return questions
 }
 
 // askedEnough ends what ask began.
@@ -196,7 +234,7 @@ func (q *question) answered(asked time.Time) answerKind {
 		return answerEnded
 	}
 	if q.c.raw == nil {
-		if q.slow == nil {
+		if !q.idle && !q.sent {
 			return answerYes
 		}
 		select {

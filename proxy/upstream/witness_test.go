@@ -156,6 +156,36 @@ func TestWitnessesKeepIdleConnectionsBusy(t *testing.T) {
 	}
 }
 
+// QuestDB 8.x has no room for many LFs before a record.
+func TestPingsAreFew(t *testing.T) {
+	t.Parallel()
+	s, p, _ := withServer(t, Options{MinIdle: 2, Max: 4})
+	awaitIdle(t, p, 2)
+	addr := p.Status().Addr
+	first := p.Witnesses(addr, nil)
+	for range 50 {
+		p.Witnesses(addr, nil)
+	}
+	for range 2 * maxPings {
+		if !first.Alive(t.Context()) {
+			break // both were renewed
+		}
+		first = p.Witnesses(addr, nil)
+	}
+	c := acquire(t, p)
+	if n := c.Pings(); n > maxPings {
+		t.Errorf("%d pings", n)
+	}
+	if n := s.Stats().Bytes; n > 3*maxPings {
+		t.Errorf("%d LFs in all", n)
+	}
+	for _, sc := range s.Conns() {
+		if n := sc.Count(); n > maxPings {
+			t.Errorf("%d LFs over one connection", n)
+		}
+	}
+}
+
 // The pool's LFs come between records only, whoever takes the connection meanwhile.
 func TestPingsDoNotMeetWrites(t *testing.T) {
 	t.Parallel()
