@@ -49,8 +49,11 @@ func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
 	culprit := l.suspect(start, end)
 	before, next, run := l.comparisons(culprit)
 	l.mu.Unlock()
-	needed := proofs
-	for times, proven := 1, 0; ; times++ {
+	p := l.trouble.against(start)
+	if p.times > 0 && l.d.evidence.since(p.refused) {
+		p.held++ // since the last attempt
+	}
+	for attempt := 1; p.held < p.needed; attempt++ {
 		switch answer, err := l.try(ctx, addr, culprit.record); {
 		case err != nil:
 			l.trouble.outage() // the server went away, or does not answer
@@ -59,22 +62,23 @@ func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
 			l.trouble.clear()
 			return
 		case answer == broken:
-			needed = weakProofs
+			p.needed = weakProofs
 		}
-		switch ok, tried := l.compare(ctx, addr, before, time.Now()); {
+		p.times++
+		p.refused = time.Now()
+		switch ok, tried := l.compare(ctx, addr, before, p.refused); {
 		case ok:
-			if proven++; proven >= needed {
-				l.condemn(culprit)
-				return
-			}
+			p.held++
 		case tried:
+			p.held = 0
 			l.refusesAll(ctx, addr)
 			return
-		case times >= refusals && needed == proofs, times >= weakProofs:
+		case attempt >= refusals && p.times >= p.needed-1:
 			l.judgeRun(ctx, addr, culprit, next, run)
 			return
 		}
 	}
+	l.condemn(culprit)
 }
 
 // judgeRun decides where only records behind culprit can be compared with it. If

@@ -14,10 +14,31 @@ type trouble struct {
 	// lo and hi bound, while hi is not 0, where the first record begins that the
 	// server refuses: lo <= offset < hi.
 	lo, hi int64
+	// evidence is what there is so far against the record that begins at its start.
+	evidence proof
 	// slow counts the connections given up because the server's FIN did not come.
 	slow  int
 	delay retry.Backoff
 	wait  bool // a pause is due
+}
+
+// proof is the evidence against one record.
+type proof struct {
+	start int64
+	// refused is when it was refused last, times how often.
+	refused time.Time
+	times   int
+	// held counts how often another record was accepted after that, and needed is
+	// how often that has to be.
+	held, needed int
+}
+
+// against returns the evidence against the record that begins at start.
+func (t *trouble) against(start int64) *proof {
+	if t.evidence.start != start || t.evidence.needed == 0 {
+		t.evidence = proof{start: start, needed: proofs}
+	}
+	return &t.evidence
 }
 
 // limit returns the offset up to which the next connection takes records: all,
