@@ -207,6 +207,17 @@ func (s *Scanner) run(p []byte, i, until int) (next, last, records int) {
 			case '=':
 				i++
 				st = binType
+				// The usual binary value, all of it here, without a detour through its states.
+				if end := i + 1 + 8; end < len(p) && p[i] == typeDouble {
+					switch p[end] {
+					case ',':
+						i = end + 1
+						st = atFieldName
+					case ' ':
+						i = end + 1
+						st = inTimestamp
+					}
+				}
 			default:
 				st = inValue
 			}
@@ -573,8 +584,22 @@ func (s *Scanner) keptOK() bool {
 	return valueOK(s.val[:s.n])
 }
 
-// indexClass returns the index of the first byte of p, from i on, that is in the class; len(p) if there is none.
+// indexClass returns the index of the first byte of p, from i on, that is in one of the stop classes; len(p) if there is none.
 func indexClass(p []byte, i int, cl uint8) int {
+	// All bytes that stop anything are below '0', or '=' or a backslash. Most others are not.
+	const eq, slash, digit = ones * '=', ones * '\\', ones * '0'
+	for len(p)-i >= 8 {
+		w := binary.LittleEndian.Uint64(p[i:])
+		m := (w-digit)&^w&highs | zeroBytes(w^eq) | zeroBytes(w^slash)
+		if m == 0 {
+			i += 8
+			continue
+		}
+		if i += bits.TrailingZeros64(m) / 8; class[p[i]]&cl != 0 {
+			return i
+		}
+		i++
+	}
 	for ; i < len(p); i++ {
 		if class[p[i]]&cl != 0 {
 			break

@@ -8,7 +8,7 @@ import (
 
 // valueKeep is how many bytes of a value are looked at exactly where its chunks are not at hand together. All but some
 // decimals and very long notations of numbers are shorter.
-const valueKeep = 44
+const valueKeep = 40
 
 // fieldValueOK is valueOK for the scanner: it must say the same of a value that arrives in pieces.
 func fieldValueOK(v []byte) bool {
