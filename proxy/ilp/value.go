@@ -245,7 +245,7 @@ func exponent(v []byte, i int, mark byte) (exp, next int, ok bool) {
 		return 0, i, false
 	}
 	for ; i < len(v) && isDigit(v[i]); i++ {
-		if exp < 1<<40 {
+		if exp < 1<<24 { // far beyond any double
 			exp = 10*exp + int(v[i]-'0')
 		}
 	}
