@@ -21,6 +21,19 @@
 // One boundary does not follow an LF or CR of text: where a binary value is not followed by a separator, the server looks for
 // the end of the record from the value's last byte on, and takes that byte for the end if it happens to be LF or CR.
 //
+// # Versions
+//
+// Run over some ten million random records, the parser of 9.3.4 and this package place the same boundaries, except that here
+//
+//   - the null arrays of all versions are taken for such, and what was a double for servers before 9.2 (1e100d) for a value;
+//   - a value of more than 40 bytes is malformed only if it has bytes that occur in no number, and the range of a hexadecimal
+//     double is not judged;
+//   - an array with a negative number of values is an error, where the server waits for bytes without end.
+//
+// They concern records that 9.3.4 refuses anyway, and of these only the ones that go on with an escaped LF, or an LF in a binary
+// value, behind the error. Where TCP splits a record within two bytes of a field's '=', the server may besides take a quote for
+// an opening one that it would not take for one otherwise; the boundaries here are those without such a split.
+//
 // # Speed
 //
 // Text without backslashes, lone CRs and "==" needs no state machine: every LF is a boundary there. A Scanner looks for these

@@ -173,6 +173,15 @@ var values = []struct {
 	{"1.5\x00", false},
 }
 
+// Found by comparing with the server's parser on random records.
+func TestDecimalWhoseExponentWraps(t *testing.T) {
+	for text, want := range map[string]bool{"0e2147483647md": true, "1e2147483647md": false, "0e2147483648md": false, "0e76md": false} {
+		if err := Validate([]byte("t f=" + text + "\n")); (err == nil) != want {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
 func TestValues(t *testing.T) {
 	for _, v := range values {
 		t.Run(v.text, func(t *testing.T) {
