@@ -40,6 +40,9 @@ type Options struct {
 	Root string
 	// Limits bound what the server may use.
 	Limits Limits
+	// Later leaves the first start to the caller: the server has its ports, where
+	// nothing answers yet.
+	Later bool
 
 	// Logf is told of starts and ends; nil is silent.
 	Logf func(format string, args ...any)
@@ -67,7 +70,7 @@ type Process struct {
 }
 
 // Run prepares a server, starts it, and returns when it answers on all its
-// ports. The caller must Close it.
+// ports; with Options.Later it only prepares it. The caller must Close it.
 func Run(ctx context.Context, o Options) (_ *Process, err error) {
 	if o.Version == "" {
 		o.Version = DefaultVersion
@@ -100,6 +103,9 @@ func Run(ctx context.Context, o Options) (_ *Process, err error) {
 	}
 	if err := p.SetKeys(o.Keys...); err != nil {
 		return nil, err
+	}
+	if o.Later {
+		return p, nil
 	}
 	return p, p.Start(ctx)
 }

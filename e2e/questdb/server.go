@@ -14,8 +14,9 @@ type Server struct {
 	t testing.TB
 }
 
-// Start runs a server for the duration of a test and returns when it answers. A
-// test that failed shows the end of the server's log.
+// Start runs a server for the duration of a test and returns when it answers, or
+// with Options.Later when it could be started. A test that failed shows the end
+// of the server's log.
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
 	if o.Logf == nil {
@@ -113,8 +114,8 @@ func (s *Server) Resume() {
 	s.must(s.Process.Resume())
 }
 
-// Start starts the server again after Stop or Kill, on its data and its ports,
-// and returns when it answers.
+// Start starts the server after Stop, Kill or Options.Later, on its data and its
+// ports, and returns when it answers.
 func (s *Server) Start() {
 	s.t.Helper()
 	s.must(s.Process.Start(s.t.Context()))
