@@ -52,8 +52,10 @@ type Server struct {
 	slots chan struct{}
 	// fragments is what the sessions' unfinished records hold, in bytes.
 	fragments atomic.Int64
-	ctx       context.Context // ends every session at once
-	cancel    context.CancelFunc
+	// records is how many whole records were read, those rejected included.
+	records atomic.Int64
+	ctx     context.Context // ends every session at once
+	cancel  context.CancelFunc
 
 	mu        sync.Mutex
 	closing   bool
@@ -98,6 +100,16 @@ func (s *Server) Sessions() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.sessions)
+}
+
+// Records returns how many whole records were read from writers, those rejected
+// included.
+func (s *Server) Records() int64 { return s.records.Load() }
+
+// received counts whole records.
+func (s *Server) received(records int) {
+	s.records.Add(int64(records))
+	s.m.records.Add(float64(records))
 }
 
 // Shutdown closes the listeners and ends the sessions: each writer is told by a

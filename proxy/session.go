@@ -195,13 +195,13 @@ func (s *session) consume(n int) {
 		default:
 			begin -= copy(b.Bytes(), s.fragment)
 			records = 1
-			s.srv.m.records.Inc()
+			s.srv.received(1)
 		}
 		s.setFragment(s.fragment[:0])
 		data = data[end:]
 	}
 	end, more := s.scan.Scan(data)
-	s.srv.m.records.Add(float64(more))
+	s.srv.received(more)
 	records += more
 	tail := data[end:]
 	whole := b.Bytes()[begin : limit-len(tail)]
@@ -234,7 +234,7 @@ func (s *session) extend(data []byte) {
 // tooLong rejects the record that has just ended: size bytes of it, and what was
 // dropped before.
 func (s *session) tooLong(size int) {
-	s.srv.m.records.Inc()
+	s.srv.received(1)
 	s.srv.m.tooLong.Inc()
 	s.srv.limit.Log(s.srv.ctx, slog.LevelWarn, reasonTooLong, "rejected a record that is longer than ILP_MAX_RECORD",
 		slog.String("remote", s.out.Remote()), slog.Int64("bytes", s.dropped+int64(size)), slog.Int("limit", s.srv.o.MaxRecord))
@@ -244,7 +244,7 @@ func (s *session) tooLong(size int) {
 // large puts the fragment, now a whole record larger than half a block, on the
 // lane: its memory moves there.
 func (s *session) large() {
-	s.srv.m.records.Inc()
+	s.srv.received(1)
 	p := s.fragment
 	s.setFragment(nil)
 	if s.out.Suspect() && !s.acceptable(p) {

@@ -52,8 +52,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) (exitCode 
 	defer signal.Stop(signals)
 
 	limitMemory(cfg)
-	raiseFileLimit(cfg, log)
-	p, err := newInstance(cfg, log)
+	p, err := newInstance(cfg, maxClients(cfg, log), log)
 	if err != nil {
 		return ExitFailure, err
 	}
@@ -75,8 +74,9 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) (exitCode 
 	return max(exitCode, p.end(signals)), nil
 }
 
-// newInstance connects the parts; it opens nothing.
-func newInstance(cfg *config.Config, log *slog.Logger) (*instance, error) {
+// newInstance connects the parts, for so many writers at a time; it opens
+// nothing.
+func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, error) {
 	reg := admin.NewRegistry()
 	b := buildInfo()
 	admin.RegisterBuildInfo(reg, b.Version, b.Commit)
@@ -106,7 +106,7 @@ func newInstance(cfg *config.Config, log *slog.Logger) (*instance, error) {
 	})
 	p.server = proxy.NewServer(proxy.Options{
 		Dispatcher: p.lanes, Allow: allow(cfg),
-		MaxClients: cfg.MaxClients, IdleTimeout: cfg.ClientIdleTimeout,
+		MaxClients: clients, IdleTimeout: cfg.ClientIdleTimeout,
 		MaxRecord: int(cfg.MaxRecord), FragmentMemory: fragments,
 		Logger: log, Metrics: proxy.NewMetrics(reg),
 	})
@@ -197,19 +197,20 @@ func (p *instance) end(signals <-chan os.Signal) (exitCode int) {
 	}()
 
 	p.server.Shutdown(ctx)
+	received := p.server.Records()
 	left := p.lanes.Drain(ctx)
 	switch {
 	case left > 0 && impatient.Load():
-		p.log.Error("ended by a second signal; records that were accepted are lost", "records", left)
+		p.log.Error("ended by a second signal; records that were accepted are lost", "records", left, "received", received)
 		return ExitFailure
 	case left > 0:
-		p.log.Error("ILP_DRAIN_TIMEOUT is over; records that were accepted are lost", "records", left, "upstream", p.pool.Status().Reason)
+		p.log.Error("ILP_DRAIN_TIMEOUT is over; records that were accepted are lost", "records", left, "received", received, "upstream", p.pool.Status().Reason)
 		return ExitFailure
 	case impatient.Load():
 		p.log.Warn("ended by a second signal")
 		return ExitFailure
 	}
-	p.log.Info("ended; everything that was accepted is delivered")
+	p.log.Info("ended; everything that was accepted is delivered", "received", received)
 	return ExitOK
 }
 
@@ -237,22 +238,37 @@ func limitMemory(cfg *config.Config) {
 	}
 }
 
-// raiseFileLimit lets the process open as many files as the system allows it:
-// each writer is one.
-func raiseFileLimit(cfg *config.Config, log *slog.Logger) {
+// ownFiles is how many files the proxy needs beside writers and upstream
+// connections: listeners, the admin port, the runtime, name resolution.
+const ownFiles = 64
+
+// maxClients returns how many writers can be served at a time. Each is an open
+// file: so that there are always some left to reach QuestDB and to answer health
+// checks, it is fewer than ILP_MAX_CLIENTS if the system allows no more. The
+// soft limit is raised to the hard one before.
+func maxClients(cfg *config.Config, log *slog.Logger) int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		log.Warn("cannot read the limit of open files", "error", err)
-		return
+		return cfg.MaxClients
 	}
 	if limit.Cur < limit.Max {
-		limit.Cur = limit.Max
-		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		raised := syscall.Rlimit{Cur: limit.Max, Max: limit.Max}
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &raised); err != nil {
 			log.Warn("cannot raise the limit of open files", "to", limit.Max, "error", err)
+		} else {
+			limit = raised
 		}
 	}
-	if need := uint64(cfg.MaxClients + cfg.PoolMax + 64); limit.Cur < need {
-		log.Warn("the limit of open files is too low for ILP_MAX_CLIENTS writers; raise it (ulimit -n, LimitNOFILE=)",
-			"limit", limit.Cur, "needed", need)
+	reserved := uint64(cfg.PoolMax + ownFiles)
+	if limit.Cur >= uint64(cfg.MaxClients)+reserved {
+		return cfg.MaxClients
 	}
+	clients := 1
+	if limit.Cur > reserved {
+		clients = int(limit.Cur - reserved)
+	}
+	log.Warn("the limit of open files is too low for ILP_MAX_CLIENTS writers, so fewer are served at a time; raise it (ulimit -n, LimitNOFILE=)",
+		"limit", limit.Cur, "needed", uint64(cfg.MaxClients)+reserved, "clients", clients)
+	return clients
 }
