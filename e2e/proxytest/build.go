@@ -16,9 +16,16 @@ import (
 	_ "questdb-ilp-proxy/proxy/cli"
 )
 
-// binary builds the proxy with the race detector, once per test process, and
-// returns its path. If nothing changed since an earlier run it is quick.
-var binary = sync.OnceValues(func() (string, error) {
+// raced is the proxy's binary with the race detector, plain the one that people
+// run. Each is built once per test process; if nothing changed since an earlier
+// run that is quick.
+var (
+	raced = sync.OnceValues(func() (string, error) { return build("questdb-ilp-proxy", "-race") })
+	plain = sync.OnceValues(func() (string, error) { return build("questdb-ilp-proxy-plain", "-race=false") })
+)
+
+// build builds the proxy and returns the path of the binary.
+func build(name, flag string) (string, error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return "", err
@@ -33,14 +40,14 @@ var binary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	defer unlock()
-	path := filepath.Join(dir, "questdb-ilp-proxy")
-	cmd := exec.CommandContext(context.Background(), "go", "build", "-race", "-buildvcs=false", "-o", path, ".")
+	path := filepath.Join(dir, name)
+	cmd := exec.CommandContext(context.Background(), "go", "build", flag, "-buildvcs=false", "-o", path, ".")
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building the proxy: %w\n%s", err, out)
 	}
 	return path, nil
-})
+}
 
 // moduleRoot is the folder of go.mod: tests run in their package's folder.
 func moduleRoot() (string, error) {

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -36,10 +37,33 @@ type Proxy struct {
 	ended chan struct{} // closed when the process ended and its output is read
 }
 
+// Options say how the process is run. The zero value has the race detector and
+// no limits.
+type Options struct {
+	// Plain leaves out the race detector, for tests that look at memory or are
+	// about very much of something.
+	Plain bool
+	// Files is how many files the process may have open, 0 for as many as this one.
+	Files uint64
+}
+
 // Start runs a proxy for the duration of a test, and returns when it listens.
 func Start(t testing.TB, env Env) *Proxy {
 	t.Helper()
-	p := Launch(t, env)
+	return Options{}.Start(t, env)
+}
+
+// Launch is Start without waiting for the proxy to listen: for one that should
+// not. Addr and Admin are not known then.
+func Launch(t testing.TB, env Env, args ...string) *Proxy {
+	t.Helper()
+	return Options{}.Launch(t, env, args...)
+}
+
+// Start is [Start] with these options.
+func (o Options) Start(t testing.TB, env Env) *Proxy {
+	t.Helper()
+	p := o.Launch(t, env)
 	if p.env["ILP_ADMIN"] != "off" {
 		p.admin = p.address("serving health and metrics")
 	}
@@ -47,13 +71,20 @@ func Start(t testing.TB, env Env) *Proxy {
 	return p
 }
 
-// Launch is Start without waiting for the proxy to listen: for one that should
-// not. Addr and Admin are not known then.
-func Launch(t testing.TB, env Env, args ...string) *Proxy {
+// Launch is [Launch] with these options.
+func (o Options) Launch(t testing.TB, env Env, args ...string) *Proxy {
 	t.Helper()
+	binary := raced
+	if o.Plain {
+		binary = plain
+	}
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if o.Files > 0 {
+		args = append([]string{"-c", `ulimit -n "$0" && exec "$@"`, strconv.FormatUint(o.Files, 10), path}, args...)
+		path = "/bin/sh"
 	}
 	p := &Proxy{t: t, env: env.complete(), cmd: exec.Command(path, args...), out: newOutput(), ended: make(chan struct{})}
 	p.cmd.Env = p.env.list()
