@@ -319,7 +319,7 @@ func (p *Pool) sweep(now time.Time) {
 	switch {
 	case fresh >= p.opts.MinIdle:
 		drop = old
-	case old > 0 && len(p.all)+p.making >= p.opts.Max && p.gate.isOpen():
+	case old > 0 && p.making == 0 && len(p.all) >= p.opts.Max && p.gate.isOpen():
 		drop = 1
 	}
 	if dead+drop == 0 {

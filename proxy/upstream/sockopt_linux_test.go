@@ -25,7 +25,8 @@ func TestUserTimeoutIsSuspendedWhileTheServerTakesNothing(t *testing.T) {
 	t.Parallel()
 	s, p, _ := withServer(t, Options{MinIdle: 0, Max: 1})
 	c := acquire(t, p)
-	c.sock.tune(c.raw)
+	var sock sockState // the pool's upkeep has c.sock
+	sock.tune(c.raw)
 	if d := userTimeoutOf(t, c); d != userTimeout {
 		t.Errorf("user timeout %v, want %v", d, userTimeout)
 	}
@@ -41,7 +42,7 @@ func TestUserTimeoutIsSuspendedWhileTheServerTakesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		total += n
-		c.sock.tune(c.raw)
+		sock.tune(c.raw)
 		if time.Now().After(deadline) {
 			t.Fatal("not suspended")
 		}
@@ -50,8 +51,8 @@ func TestUserTimeoutIsSuspendedWhileTheServerTakesNothing(t *testing.T) {
 	if err := setUserTimeout(c.raw, time.Second); err != nil {
 		t.Fatal(err)
 	}
-	c.sock.suspended = false
-	c.sock.tune(c.raw)
+	sock.suspended = false
+	sock.tune(c.raw)
 	select {
 	case <-c.Done():
 		t.Fatalf("ended: %+v", c.End())
@@ -59,7 +60,7 @@ func TestUserTimeoutIsSuspendedWhileTheServerTakesNothing(t *testing.T) {
 	}
 	s.Resume()
 	for deadline := time.Now().Add(20 * time.Second); userTimeoutOf(t, c) != userTimeout; time.Sleep(10 * time.Millisecond) {
-		c.sock.tune(c.raw)
+		sock.tune(c.raw)
 		if time.Now().After(deadline) {
 			t.Fatal("not set again")
 		}
