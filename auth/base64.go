@@ -41,11 +41,12 @@ func decodeNumber(text string) ([]byte, error) {
 	return data, nil
 }
 
-// LooksLikeKey reports whether text, which should be a file's path, is more
-// likely the key itself: a JWK, or a scalar in base64. It must not be shown then.
+// LooksLikeKey reports whether text, which should be something else, a file's path
+// say, is or holds a key: a JWK, a scalar in base64, a client configuration
+// string. It must not be shown then.
 func LooksLikeKey(text string) bool {
 	const least = 40 // a scalar has 43 characters, without what was cut off
-	if strings.HasPrefix(text, "{") {
+	if strings.HasPrefix(text, "{") || strings.Contains(text, "token=") {
 		return true
 	}
 	if data, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "=")); err == nil && len(data) == scalarSize {
