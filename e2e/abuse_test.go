@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"questdb-ilp-proxy/auth"
 	"questdb-ilp-proxy/e2e/proxytest"
@@ -272,4 +273,78 @@ func until(t *testing.T, what string, is func() (bool, error)) {
 			t.Fatalf("not within %v: %s", arrive, what)
 		}
 	}
+}
+
+// TestFewFiles has more writers than the process may have open files: QuestDB
+// and whoever asks for its health still reach it, and everybody is served in the
+// end.
+func TestFewFiles(t *testing.T) {
+	const files, writers = 120, 200
+	key := newKey(t, "files")
+	db := questdb.Start(t, questdb.Options{Keys: []*auth.Key{key}})
+	// No connection is there before the writers are.
+	env := proxytest.EnvFor(key, db.ILP()).With("ILP_POOL_MIN_IDLE", "0", "ILP_POOL_MAX", "4")
+	p := proxytest.Options{Files: files}.Start(t, env)
+	if lines := p.LogLines("WARN", "the limit of open files is too low"); len(lines) != 1 {
+		t.Errorf("warned %d times of the limit of open files", len(lines))
+	}
+	conns := make([]io.WriteCloser, writers)
+	for i := range conns {
+		conns[i] = p.Dial() // the rest wait in the kernel
+	}
+	p.WaitMetric(arrive, proxytest.Equal(1), "sessions_waiting")
+	served := int(p.Metric("sessions"))
+	t.Logf("%d open files, %d writers: %d served at a time", files, writers, served)
+	if status, _, err := p.Get("/livez"); status != 200 {
+		t.Errorf("/livez: %d, %v", status, err)
+	}
+	if _, err := io.WriteString(conns[0], numberedRow("files", 0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	db.WaitCount("files", 1, arrive)
+	for i, conn := range conns[1:] {
+		if _, err := io.WriteString(conn, numberedRow("files", 0, 1+i)); err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+	}
+	db.WaitCount("files", writers, arrive)
+	checkPrefixes(t, db, "files", []int{writers})
+	if n := p.Metric("connections_refused_total", "reason", "accept_failed"); n != 0 {
+		t.Errorf("Accept failed %v times", n)
+	}
+
+	// And now somebody takes the files away while it runs.
+	failing := setFiles(t, p, 3)
+	late := p.Dial()
+	if _, err := io.WriteString(late, numberedRow("files", 1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	p.WaitLog("cannot accept writers; trying again", arrive)
+	if _, err := io.WriteString(conns[0], numberedRow("files", 0, writers)); err != nil {
+		t.Fatal(err)
+	}
+	db.WaitCount("files", writers+1, arrive) // those who are there already go on
+	setFiles(t, p, failing)
+	late.Close()
+	db.WaitCount("files", writers+2, arrive)
+	if n := p.Metric("connections_refused_total", "reason", "accept_failed"); n < 1 {
+		t.Errorf("Accept failed %v times", n)
+	}
+	p.Stop(30 * time.Second)
+}
+
+// setFiles changes the limit of open files of the running proxy and returns what
+// it was.
+func setFiles(t *testing.T, p *proxytest.Proxy, n uint64) (before uint64) {
+	t.Helper()
+	var limit unix.Rlimit
+	if err := unix.Prlimit(p.PID(), unix.RLIMIT_NOFILE, nil, &limit); err != nil {
+		t.Fatal(err)
+	}
+	before, limit.Cur = limit.Cur, n
+	if err := unix.Prlimit(p.PID(), unix.RLIMIT_NOFILE, &limit, nil); err != nil {
+		t.Fatal(err)
+	}
+	return before
 }
