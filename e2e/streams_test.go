@@ -32,8 +32,9 @@ const decimalTable = `create table t (sym symbol, d decimal(38, 20), timestamp t
 // not know any more.
 var refused = []string{"node_v2_null_arr_dec.ilp"}
 
-// TestStreams writes each stream directly to QuestDB, and through the proxy, and
-// compares the tables that come of it: columns, types and rows.
+// TestStreams writes each stream directly to QuestDB, and through the proxy among
+// another writer's rows, and compares the tables that come of it: columns, types
+// and rows.
 func TestStreams(t *testing.T) {
 	t.Parallel()
 	key := newKey(t, "writer")
@@ -79,24 +80,41 @@ func TestStreams(t *testing.T) {
 			direct(t, db, key, stream)
 			want := take(t, db, expected[name].Rows, begun)
 
-			p := proxytest.Start(t, proxytest.EnvFor(key, db.ILP()))
+			// One lane for both writers.
+			p := proxytest.Start(t, proxytest.EnvFor(key, db.ILP()).With("ILP_POOL_MIN_IDLE", "1", "ILP_POOL_MAX", "3"))
 			prepare()
 			begun = time.Now()
-			conn := p.Dial()
-			for i := range stream { // a segment for each byte, as far as the kernel likes
-				if _, err := conn.Write(stream[i : i+1]); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := proxytest.Finish(conn); err != nil {
-				t.Fatal(err)
-			}
+			interleave(t, p, stream)
+			db.WaitCount("other", len(stream), arrive)
+			db.MustQuery("drop table other")
 			if got := take(t, db, expected[name].Rows, begun); got != want {
 				t.Errorf("through the proxy:\n%s\nwritten directly:\n%s", got, want)
 			}
-			checkCounters(t, p, expected[name].Rows)
+			checkCounters(t, p, expected[name].Rows+len(stream))
 			p.Kill() // its connections know the tables that are no more
 		})
+	}
+}
+
+// interleave has one writer send stream byte by byte, each in a segment of its own
+// as far as the kernel likes, and another one a whole row after each byte. If the
+// proxy took the wrong byte for the end of a record, that row would be in its
+// middle.
+func interleave(t *testing.T, p *proxytest.Proxy, stream []byte) {
+	t.Helper()
+	conn, other := p.Dial(), p.Dial()
+	for i := range stream {
+		if _, err := conn.Write(stream[i : i+1]); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Fprintf(other, "other n=%di\n", i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []net.Conn{conn, other} {
+		if err := proxytest.Finish(c); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
