@@ -3,6 +3,8 @@ package delivery
 import (
 	"sync"
 	"time"
+
+	"questdb-ilp-proxy/proxy/ilp"
 )
 
 const (
@@ -67,7 +69,8 @@ func (b *Block) add(w *Writer, n, records int) {
 	b.spans = append(b.spans, span{w: w, end: int32(b.n), records: int32(records)})
 }
 
-// recordsBefore counts the records that end at or before n bytes.
+// recordsBefore counts the records of the spans that end at or before n bytes:
+// quick, and exact at the end of a span.
 func (b *Block) recordsBefore(n int) (records int64) {
 	for _, s := range b.spans {
 		if int(s.end) > n {
@@ -76,6 +79,21 @@ func (b *Block) recordsBefore(n int) (records int64) {
 		records += int64(s.records)
 	}
 	return records
+}
+
+// recordsWithin counts the records that end at or before n bytes.
+func (b *Block) recordsWithin(n int) (records int64) {
+	begin := 0
+	for _, s := range b.spans {
+		if int(s.end) > n {
+			break
+		}
+		records += int64(s.records)
+		begin = int(s.end)
+	}
+	var scan ilp.Scanner
+	_, more := scan.Scan(b.buf[begin:n])
+	return records + int64(more)
 }
 
 // reuse empties the block, to be filled again from the journal's offset start.

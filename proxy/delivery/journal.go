@@ -79,6 +79,22 @@ func (j *journal) advance(n int) (records int64) {
 	return b.recordsBefore(int(j.sent-b.start)) - before
 }
 
+// recordsAfter counts the records that end after offset. Unlike unsettled, which
+// is kept block by block, it is exact; it may have to look through a block.
+func (j *journal) recordsAfter(offset int64) int64 {
+	left := j.unsettled
+	for _, b := range j.blocks[j.head:] {
+		if b.end() > offset {
+			if offset > b.start {
+				left -= b.recordsWithin(int(offset - b.start))
+			}
+			break
+		}
+		left -= b.recordsBefore(b.n)
+	}
+	return left
+}
+
 // rewind moves sent back to the beginning of the record that it is in the
 // middle of, if it is: the server drops a record that was cut by the end of
 // its connection.

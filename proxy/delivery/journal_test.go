@@ -57,6 +57,15 @@ func TestJournalRandom(t *testing.T) {
 			if rng.IntN(2) == 0 {
 				j.settle(j.sent, func(*Block) { held-- })
 			}
+			left := int64(0)
+			for _, e := range ends {
+				if int64(e) > j.sent {
+					left++
+				}
+			}
+			if got := j.recordsAfter(j.sent); got != left {
+				t.Fatalf("seed %d: %d records after what was sent, want %d", seed, got, left)
+			}
 			if j.settled > j.sent || j.sent > j.end {
 				t.Fatalf("seed %d: settled %d, sent %d, end %d", seed, j.settled, j.sent, j.end)
 			}

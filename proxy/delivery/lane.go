@@ -94,7 +94,7 @@ func (l *Lane) release(b *Block) {
 func (l *Lane) unsettled() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.j.unsettled
+	return l.j.recordsAfter(l.j.sent) // what is written is settled, see wrote
 }
 
 func (l *Lane) oldest() (time.Time, bool) {
