@@ -58,6 +58,7 @@ func TestServerLater(t *testing.T) {
 	}
 	checkCounters(t, p, total)
 
+	p.WaitLog(allIsWell, arrive)
 	lines := len(p.LogLines(`"level":"WARN"`))
 	db.Stop()
 	db.Start()
