@@ -10,7 +10,7 @@ import (
 )
 
 // Env is a configuration: the variables that the proxy is given, and no others
-// but PATH and HOME. [Start] adds listening ports of the kernel's choice where it
+// but PATH, HOME and GORACE. [Start] adds listening ports of the kernel's choice where it
 // names none.
 type Env map[string]string
 
@@ -39,6 +39,7 @@ func (e Env) complete() Env {
 	c := Env{
 		"PATH":       os.Getenv("PATH"),
 		"HOME":       os.Getenv("HOME"),
+		"GORACE":     "atexit_sleep_ms=0", // else it stays for a second more at its end
 		"ILP_LISTEN": "tcp://127.0.0.1:0",
 		"ILP_ADMIN":  "127.0.0.1:0",
 	}
