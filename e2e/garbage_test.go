@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -292,4 +293,59 @@ func TestIdleWriters(t *testing.T) {
 	waitLevel(t, p, before)
 	checkMemory(t, p)
 	p.Stop(30 * time.Second)
+}
+
+// TestMemoryWithoutServer fills the buffer while QuestDB is away, and goes on:
+// with small records, with records of nearly ILP_MAX_RECORD, and with records
+// that never end. Whoever sends whole ones has to wait, nobody is cut off for it.
+func TestMemoryWithoutServer(t *testing.T) {
+	const each = 20
+	p := proxytest.Options{Plain: true}.Start(t, proxytest.EnvFor(newKey(t, "k"), nowhere(t)).With("ILP_DRAIN_TIMEOUT", "0s"))
+	var conns []net.Conn
+	var writers errgroup.Group
+	write := func(chunk string, times int) {
+		for range each {
+			conn := p.Dial()
+			conns = append(conns, conn)
+			writers.Go(func() error {
+				for range times {
+					if _, err := io.WriteString(conn, chunk); err != nil {
+						return nil // no memory for it, or the test is over
+					}
+				}
+				return nil
+			})
+		}
+	}
+	x := strings.Repeat("x", 1000<<10)
+	write("endless s=\""+x, 1)
+	p.WaitMetric(arrive, proxytest.AtLeast(1), "sessions_ended_total", "reason", "no_memory")
+	// 16 MiB each: more than fits into everything.
+	write(strings.Repeat(numberedRow("small", 0, 0), 1000), 400)
+	write("large s=\""+x+"\"\n", 16)
+	p.WaitMetric(arrive, proxytest.AtLeast(2*each), "journal_waiting_sessions")
+	if status, _, err := p.Get("/livez"); status != 200 {
+		t.Errorf("/livez: %d, %v", status, err)
+	}
+	checkMemory(t, p)
+	used, limit := p.Metric("journal_bytes"), p.Metric("journal_limit_bytes")
+	fragments, most := p.Metric("fragment_memory_bytes"), p.Metric("fragment_memory_limit_bytes")
+	t.Logf("journals %.1f of %.1f MiB, unfinished records %.1f of %.1f MiB, %v writers that did not finish were disconnected",
+		used/(1<<20), limit/(1<<20), fragments/(1<<20), most/(1<<20), p.Metric("sessions_ended_total", "reason", "no_memory"))
+	if used+fragments > buffer {
+		t.Errorf("%v bytes are held, more than ILP_BUFFER", used+fragments)
+	}
+	if n := p.Metric("sessions_ended_total") - p.Metric("sessions_ended_total", "reason", "no_memory"); n != 0 {
+		t.Errorf("%v writers were cut off", n)
+	}
+	for _, conn := range conns {
+		conn.Close()
+	}
+	if err := writers.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	p.Signal(syscall.SIGTERM)
+	if code := p.Wait(10 * time.Second); code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
 }
