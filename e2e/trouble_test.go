@@ -95,6 +95,9 @@ func checkTrouble(t *testing.T, p *proxytest.Proxy, result, msg string, words ..
 			t.Errorf("/readyz lacks %q: %s", word, ready)
 		}
 	}
+	if p.HasSecret(ready) {
+		t.Error("/readyz shows the private key")
+	}
 	// Each of the two once, and two addresses at the start.
 	for _, msg := range []string{cannotConnect, refusesKey} {
 		if lines := p.LogLines(msg); len(lines) > 1 {

@@ -25,6 +25,9 @@ func TestLife(t *testing.T) {
 		t.Errorf("%d secrets known in %d variables, want 1", n, len(env))
 	}
 	p := Start(t, env)
+	if p.HasSecret(p.Log()) || !p.HasSecret("so: "+env["ILP_AUTH_JWK"]) {
+		t.Error("secrets are not told from the rest")
+	}
 	p.WaitNotReady("no answer", 10*time.Second)
 	if status, _, err := p.Get("/livez"); err != nil || status != http.StatusOK {
 		t.Errorf("/livez: %d, %v", status, err)
