@@ -31,7 +31,7 @@ func TestTrouble(t *testing.T) {
 	}})
 	// Many attempts in little time.
 	env := func(key *auth.Key) proxytest.Env {
-		return proxytest.EnvFor(key, db.ILP()).With("ILP_RETRY_BASE", "10ms", "ILP_RETRY_MAX", "100ms", "ILP_AUTH_TIMEOUT", "200ms")
+		return proxytest.EnvFor(key, db.ILP()).With("ILP_RETRY_BASE", "10ms", "ILP_RETRY_MAX", "100ms")
 	}
 
 	t.Run("no server", func(t *testing.T) {
@@ -44,7 +44,7 @@ func TestTrouble(t *testing.T) {
 
 	t.Run("silent server", func(t *testing.T) {
 		db.Pause() // its kernel goes on accepting
-		p := proxytest.Start(t, env(healthy))
+		p := proxytest.Start(t, env(healthy).With("ILP_AUTH_TIMEOUT", "200ms"))
 		p.Send(numbered("silent", 0, 100))
 		checkTrouble(t, p, "no_challenge", cannotConnect, "no challenge within 200ms", "full", "stuck", "without authentication", db.ILP())
 		db.Resume()
