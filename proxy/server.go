@@ -170,9 +170,9 @@ func (s *Server) close() []*session {
 	return all
 }
 
-// evict ends the session with the largest unfinished record, and more of them,
-// until the memory for those suffices again. Whoever sends whole records is
-// never held up by those who don't.
+// evict ends the session whose unfinished record is the greatest burden, and more
+// of them, until the memory for those suffices again. Whoever sends whole records
+// is never held up by those who don't.
 func (s *Server) evict() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -182,11 +182,13 @@ func (s *Server) evict() {
 			sum += se.held.Load()
 		}
 	}
+	now := time.Now()
 	for sum > s.o.FragmentMemory {
 		var worst *session
+		var most float64
 		for se := range s.sessions {
-			if !se.evicted.Load() && (worst == nil || se.held.Load() > worst.held.Load()) {
-				worst = se
+			if burden := se.burden(now); !se.evicted.Load() && (worst == nil || burden > most) {
+				worst, most = se, burden
 			}
 		}
 		if worst == nil {

@@ -38,6 +38,9 @@ type session struct {
 	fragment []byte
 	// held is what fragment costs: its capacity in bytes. Others read it.
 	held atomic.Int64
+	// begun is when the record in fragment began: Unix nanoseconds, 0 without
+	// one. Others read it.
+	begun atomic.Int64
 	// skipping is set within a record that is too long, until its end.
 	skipping bool
 	// dropped is how many bytes of that record there were already.
@@ -253,8 +256,27 @@ func (s *session) large() {
 	s.out.AppendLarge(p)
 }
 
+// burden says how much the session's unfinished record is in the way of others: its
+// memory, weighed with how long it has been waiting for its end. Who has a large
+// one, and finishes it, is not the problem. From a few seconds on longer is no
+// worse: a small one may be half a day old.
+func (s *session) burden(now time.Time) float64 {
+	begun := s.begun.Load()
+	if begun == 0 {
+		return 0
+	}
+	age := min(now.Sub(time.Unix(0, begun)), 10*time.Second)
+	return float64(s.held.Load()) * age.Seconds()
+}
+
 // setFragment replaces the fragment and accounts for its memory.
 func (s *session) setFragment(p []byte) {
+	switch {
+	case len(p) == 0:
+		s.begun.Store(0)
+	case len(s.fragment) == 0:
+		s.begun.Store(time.Now().UnixNano())
+	}
 	s.fragment = p
 	held := int64(cap(p))
 	if before := s.held.Swap(held); held != before {
