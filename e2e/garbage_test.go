@@ -45,7 +45,7 @@ func levelOf(t *testing.T, p *proxytest.Proxy) level {
 func waitLevel(t *testing.T, p *proxytest.Proxy, before level) {
 	t.Helper()
 	var now level
-	limit := time.Now().Add(10 * time.Second)
+	limit := time.Now().Add(30 * time.Second)
 	until(t, "everything is as it was", func() (bool, error) {
 		now = levelOf(t, p)
 		upstream := int(p.Metric("upstream_connections"))
@@ -348,4 +348,26 @@ func TestMemoryWithoutServer(t *testing.T) {
 	if code := p.Wait(10 * time.Second); code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}
+}
+
+// TestUnfinishedRecordsOfOthers has writers that hold nearly all of the memory for
+// unfinished records, and never finish. One that sends large records and does
+// finish them must not be the one to go.
+func TestUnfinishedRecordsOfOthers(t *testing.T) {
+	const each, records = 700 << 10, 20
+	p := proxytest.Options{Plain: true}.Start(t, proxytest.EnvFor(newKey(t, "k"), nowhere(t)).With("ILP_DRAIN_TIMEOUT", "0s"))
+	limit := p.Metric("fragment_memory_limit_bytes")
+	for held := 0.0; held < limit-1<<20; {
+		if _, err := io.WriteString(p.Dial(), "held s=\""+strings.Repeat("x", each)); err != nil {
+			t.Fatal(err)
+		}
+		held = p.WaitMetric(arrive, proxytest.AtLeast(held+each), "fragment_memory_bytes")
+	}
+	if err := p.TrySend(strings.Repeat("large s=\""+strings.Repeat("x", 1000<<10)+"\"\n", records)); err != nil {
+		t.Errorf("the writer of whole records: %v", err)
+	}
+	if n := p.Metric("records_received_total"); n != records {
+		t.Errorf("%v records received, want %d", n, records)
+	}
+	t.Logf("%v of %v bytes for unfinished records, %v writers disconnected", p.Metric("fragment_memory_bytes"), limit, p.Metric("sessions_ended_total", "reason", "no_memory"))
 }
