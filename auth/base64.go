@@ -40,3 +40,20 @@ func decodeNumber(text string) ([]byte, error) {
 	}
 	return data, nil
 }
+
+// LooksLikeKey reports whether text, which should be something else, a file's path
+// say, is or holds a key: a JWK, a scalar in base64, a client configuration
+// string. It must not be shown then.
+func LooksLikeKey(text string) bool {
+	const least = 40 // a scalar has 43 characters, without what was cut off
+	if strings.HasPrefix(text, "{") || strings.Contains(text, "token=") {
+		return true
+	}
+	if data, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "=")); err == nil && len(data) == scalarSize {
+		return true // where "/" may be in it
+	}
+	isOther := func(c rune) bool {
+		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("+-_=", c))
+	}
+	return len(text) >= least && !strings.ContainsFunc(text, isOther)
+}

@@ -7,8 +7,13 @@ import (
 	"strings"
 )
 
-// splitList cuts a comma-separated list; an empty element is a mistake.
+// splitList cuts a comma-separated list of addresses; an empty element is a
+// mistake. Text with a = is not quoted in the error: a client configuration
+// string in the wrong variable has the key in it.
 func splitList(text string) ([]string, error) {
+	if strings.Contains(text, "=") {
+		return nil, invalid("it looks like a client configuration string, not like an address").should("in QDB_CLIENT_CONF, if it is one")
+	}
 	items := strings.Split(text, ",")
 	for i, item := range items {
 		if items[i] = strings.TrimSpace(item); items[i] == "" {

@@ -123,6 +123,10 @@ func (c *Config) keyOfScalar(name string, d auth.Secret, problems *Errors) {
 
 // readSecret reads a small file without the white space around its text.
 func (c *Config) readSecret(name, path string, problems *Errors) (auth.Secret, bool) {
+	if auth.LooksLikeKey(path) {
+		problems.add(name, "it looks like the key itself, which is not shown here", "the path of a file that holds it, or the key in "+strings.TrimSuffix(name, "_FILE"))
+		return auth.Secret{}, false
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		problems.add(name, err.Error(), "")

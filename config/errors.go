@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"questdb-ilp-proxy/auth"
 )
 
 // Problem is one thing that is wrong with the configuration.
@@ -72,9 +74,13 @@ func (e *valueError) should(format string, args ...any) *valueError {
 	return e
 }
 
-// shorten quotes a value for an error message, so that a huge one stays small.
+// shorten quotes a value for an error message, so that a huge one stays small and
+// a key that is in the wrong place stays secret.
 func shorten(value string) string {
 	const most = 60
+	if auth.LooksLikeKey(value) {
+		return "a value that may be a key and is not shown here"
+	}
 	if len(value) > most {
 		return fmt.Sprintf("%q...", value[:most])
 	}

@@ -25,6 +25,7 @@ const patience = 20 * time.Second
 // that verifies signatures.
 type harness struct {
 	*Server
+	reg  *prometheus.Registry
 	db   *standin.Server
 	d    *delivery.Dispatcher
 	addr string
@@ -49,6 +50,17 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
+// source gives the lanes the pool's connections.
+type source struct{ *upstream.Pool }
+
+func (s source) Acquire(ctx context.Context) (delivery.Conn, error) { return s.Pool.Acquire(ctx) }
+func (s source) AcquireAddr(ctx context.Context, addr string) (delivery.Conn, error) {
+	return s.Pool.AcquireAddr(ctx, addr)
+}
+func (s source) Witness(c delivery.Conn) delivery.Witness {
+	return s.Witnesses(c.Addr(), c.(*upstream.Conn))
+}
+
 // start runs a proxy; o and do may be changed beforehand.
 func start(t *testing.T, o Options, do delivery.Options) *harness {
 	t.Helper()
@@ -59,13 +71,17 @@ func start(t *testing.T, o Options, do delivery.Options) *harness {
 	h := &harness{db: standin.New(t, key.AuthLine()), log: &syncBuffer{}}
 	logger := slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	reg := prometheus.NewRegistry()
+	h.reg = reg
 	pool, err := upstream.New(upstream.Options{Addrs: []string{h.db.Addr()}, Key: key, MinIdle: 1, Max: 8,
 		RetryMax: time.Second, Logger: logger, Metrics: upstream.NewMetrics(reg)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	pool.Start()
-	do.Source = delivery.SourceFunc(func(ctx context.Context) (delivery.Conn, error) { return pool.Acquire(ctx) })
+	do.Source = source{pool}
+	// Nothing but what the writers send: confirmation is tested elsewhere.
+	do.AtMostOnce, do.NoPathCheck = true, true
+	do.ConfirmBytes, do.ConfirmInterval = 1<<40, time.Hour
 	do.Metrics = delivery.NewMetrics(reg)
 	do.Logger = logger
 	if do.MaxRecord == 0 {
@@ -146,3 +162,24 @@ func (h *harness) arrived(t testing.TB, want string) {
 // for more.
 func (h *harness) used() int64   { return h.d.Used() }
 func (h *harness) waiting() bool { return h.d.Waiting() > 0 }
+
+// rejected returns how many records were rejected for a reason.
+func (h *harness) rejected(t testing.TB, reason string) float64 {
+	t.Helper()
+	families, err := h.reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != "questdb_ilp_proxy_records_rejected_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			if m.GetLabel()[0].GetValue() == reason {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	t.Fatalf("no metric of records rejected for %s", reason)
+	return 0
+}

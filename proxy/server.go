@@ -52,8 +52,10 @@ type Server struct {
 	slots chan struct{}
 	// fragments is what the sessions' unfinished records hold, in bytes.
 	fragments atomic.Int64
-	ctx       context.Context // ends every session at once
-	cancel    context.CancelFunc
+	// records is how many whole records were read, those rejected included.
+	records atomic.Int64
+	ctx     context.Context // ends every session at once
+	cancel  context.CancelFunc
 
 	mu        sync.Mutex
 	closing   bool
@@ -98,6 +100,16 @@ func (s *Server) Sessions() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.sessions)
+}
+
+// Records returns how many whole records were read from writers, those rejected
+// included.
+func (s *Server) Records() int64 { return s.records.Load() }
+
+// received counts whole records.
+func (s *Server) received(records int) {
+	s.records.Add(int64(records))
+	s.m.records.Add(float64(records))
 }
 
 // Shutdown closes the listeners and ends the sessions: each writer is told by a
@@ -158,9 +170,9 @@ func (s *Server) close() []*session {
 	return all
 }
 
-// evict ends the session with the largest unfinished record, and more of them,
-// until the memory for those suffices again. Whoever sends whole records is
-// never held up by those who don't.
+// evict ends the session whose unfinished record is the greatest burden, and more
+// of them, until the memory for those suffices again. Whoever sends whole records
+// is never held up by those who don't.
 func (s *Server) evict() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -170,11 +182,13 @@ func (s *Server) evict() {
 			sum += se.held.Load()
 		}
 	}
+	now := time.Now()
 	for sum > s.o.FragmentMemory {
 		var worst *session
+		var most float64
 		for se := range s.sessions {
-			if !se.evicted.Load() && (worst == nil || se.held.Load() > worst.held.Load()) {
-				worst = se
+			if burden := se.burden(now); !se.evicted.Load() && (worst == nil || burden > most) {
+				worst, most = se, burden
 			}
 		}
 		if worst == nil {

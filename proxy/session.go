@@ -38,6 +38,9 @@ type session struct {
 	fragment []byte
 	// held is what fragment costs: its capacity in bytes. Others read it.
 	held atomic.Int64
+	// begun is when the record in fragment began: Unix nanoseconds, 0 without
+	// one. Others read it.
+	begun atomic.Int64
 	// skipping is set within a record that is too long, until its end.
 	skipping bool
 	// dropped is how many bytes of that record there were already.
@@ -199,13 +202,13 @@ func (s *session) consume(ctx context.Context, n int) {
 		default:
 			begin -= copy(b.Bytes(), s.fragment)
 			records = 1
-			s.srv.m.records.Inc()
+			s.srv.received(1)
 		}
 		s.setFragment(s.fragment[:0])
 		data = data[end:]
 	}
 	end, more := s.scan.Scan(data)
-	s.srv.m.records.Add(float64(more))
+	s.srv.received(more)
 	records += more
 	tail := data[end:]
 	whole := b.Bytes()[begin : limit-len(tail)]
@@ -238,7 +241,7 @@ func (s *session) extend(data []byte) {
 // tooLong rejects the record that has just ended: size bytes of it, and what was
 // dropped before.
 func (s *session) tooLong(size int) {
-	s.srv.m.records.Inc()
+	s.srv.received(1)
 	s.out.CountTooLong()
 	s.srv.limit.Log(s.srv.ctx, slog.LevelWarn, delivery.ReasonTooLong, "rejected a record that is longer than ILP_MAX_RECORD",
 		slog.String("remote", s.out.Remote()), slog.Int64("bytes", s.dropped+int64(size)), slog.Int("limit", s.srv.o.MaxRecord))
@@ -248,7 +251,7 @@ func (s *session) tooLong(size int) {
 // large puts the fragment, now a whole record larger than half a block, on the
 // lane: its memory moves there.
 func (s *session) large(ctx context.Context) {
-	s.srv.m.records.Inc()
+	s.srv.received(1)
 	p := s.fragment
 	s.setFragment(nil)
 	if s.out.Suspect() && !s.acceptable(ctx, p) {
@@ -257,8 +260,27 @@ func (s *session) large(ctx context.Context) {
 	s.out.AppendLarge(p)
 }
 
+// burden says how much the session's unfinished record is in the way of others: its
+// memory, weighed with how long it has been waiting for its end. Who has a large
+// one, and finishes it, is not the problem. From a few seconds on longer is no
+// worse: a small one may be half a day old.
+func (s *session) burden(now time.Time) float64 {
+	begun := s.begun.Load()
+	if begun == 0 {
+		return 0
+	}
+	age := min(now.Sub(time.Unix(0, begun)), 10*time.Second)
+	return float64(s.held.Load()) * age.Seconds()
+}
+
 // setFragment replaces the fragment and accounts for its memory.
 func (s *session) setFragment(p []byte) {
+	switch {
+	case len(p) == 0:
+		s.begun.Store(0)
+	case len(s.fragment) == 0:
+		s.begun.Store(time.Now().UnixNano())
+	}
 	s.fragment = p
 	held := int64(cap(p))
 	if before := s.held.Swap(held); held != before {

@@ -82,7 +82,7 @@ func TestTooLongRecordCostsThatRecord(t *testing.T) {
 	_ = c.CloseWrite()
 	awaitEnd(t, c)
 	h.arrived(t, want.String())
-	if got := testutil.ToFloat64(h.m.tooLong); got != 4 {
+	if got := h.rejected(t, delivery.ReasonTooLong); got != 4 {
 		t.Errorf("%v records rejected, want 4", got)
 	}
 	if log := h.log.String(); !strings.Contains(log, "ILP_MAX_RECORD") {
@@ -181,39 +181,5 @@ func TestIdleTimeout(t *testing.T) {
 	h.arrived(t, strings.Repeat("t v=1i\n", 10))
 	if n := testutil.ToFloat64(h.m.ended.WithLabelValues(endIdle)); n != 1 {
 		t.Errorf("%v sessions ended for idleness, want 1", n)
-	}
-}
-
-func TestSuspectLaneRejectsMalformedRecords(t *testing.T) {
-	h := start(t, Options{}, delivery.Options{RetryBase: time.Millisecond})
-	c := h.dial(t)
-	send(t, c, "t v=1i\n")
-	h.arrived(t, "t v=1i\n") // from here on there is a connection
-	h.db.Stall()
-	chunk := strings.Repeat("t v=1i\n", 10_000)
-	stop := make(chan struct{})
-	defer close(stop)
-	go func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			if _, err := c.Write([]byte(chunk)); err != nil {
-				return
-			}
-		}
-	}()
-	await(t, "pending records", func() bool { return h.d.Left() > 10_000 })
-	h.db.KillAll() // as QuestDB does when it does not like a record
-	h.db.Resume()
-	await(t, "suspicion", func() bool { return strings.Contains(h.log.String(), "closed a connection") })
-	b := h.dial(t)
-	send(t, b, "t v=1i\nrubbish\nt v=9i\n")
-	await(t, "a rejected record", func() bool { return testutil.ToFloat64(h.m.malformed) == 1 })
-	await(t, "the good ones", func() bool { return strings.Contains(string(h.db.Received()), "t v=9i\n") })
-	if strings.Contains(string(h.db.Received()), "rubbish") {
-		t.Error("the malformed record went upstream")
 	}
 }

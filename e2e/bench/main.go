@@ -23,6 +23,7 @@ import (
 type options struct {
 	proxy    string
 	other    string
+	set      []string
 	parts    []string
 	rounds   int
 	duration time.Duration
@@ -85,6 +86,10 @@ func parse(args []string) (o options, err error) {
 	}
 	flags.StringVar(&o.proxy, "proxy", "bin/questdb-ilp-proxy", "the proxy's `binary`")
 	flags.StringVar(&o.other, "other", "", "another `binary` of the proxy, to be measured beside it")
+	flags.Func("set", "a variable `NAME=VALUE` for -other, which then is the same binary by default; may be repeated", func(v string) error {
+		o.set = append(o.set, v)
+		return nil
+	})
 	list := flags.String("parts", strings.Join(all, ","), "what to measure, comma-separated")
 	only := flags.String("only", "", "only these peers, comma-separated, of: direct, haproxy, nginx, proxy (at most once), proxy-alo (at least once), other (at most once)")
 	flags.IntVar(&o.rounds, "rounds", 3, "how many times each is measured")
@@ -94,6 +99,9 @@ func parse(args []string) (o options, err error) {
 	flags.StringVar(&o.json, "json", "", "write all figures to this `file` too")
 	if err := flags.Parse(args); err != nil {
 		return o, err
+	}
+	if o.other == "" && o.set != nil {
+		o.other = o.proxy
 	}
 	o.parts = strings.Split(*list, ",")
 	for _, p := range o.parts {

@@ -188,6 +188,7 @@ func (b *bench) startProxy(ctx context.Context, name, target string) (*relay, er
 	binary := b.proxy
 	if name == otherProxy {
 		binary = b.other
+		env = append(env, b.set...) // the last one of a name counts
 	}
 	for {
 		if err := b.spawn(r, append(env, delivery), binary, "serve"); err != nil {

@@ -29,6 +29,10 @@ type Behaviour struct {
 	OnData func(c *Conn, chunk []byte) error
 	// Forget: received bytes are counted, and not kept.
 	Forget bool
+	// Records has the server parse, refuse and commit records; nil: it only
+	// collects bytes. What it says about buffers counts for connections that are
+	// authenticated later.
+	Records *Records
 }
 
 // Close is a way to end a connection.

@@ -28,6 +28,11 @@ type Conn struct {
 	endOnce sync.Once
 	ended   chan struct{} // closed when this side has closed
 
+	// Guarded by server.mu.
+	process int         // the server's when it accepted this
+	pending []row       // parsed, not committed
+	timer   *time.Timer // commits them; nil if there are none
+
 	mu       sync.Mutex
 	count    int64
 	received []byte
@@ -81,13 +86,7 @@ func (c *Conn) end(reset bool) {
 
 // serve is the connection's life.
 func (c *Conn) serve() {
-	defer func() {
-		c.end(false)
-		c.server.update(func() {
-			delete(c.server.open, c)
-			c.server.stats.Open = len(c.server.open)
-		})
-	}()
+	defer c.leave()
 	rest, ok := c.handshake()
 	if !ok {
 		return
@@ -96,6 +95,10 @@ func (c *Conn) serve() {
 		// Reads go on meanwhile: unread data would turn a FIN into a reset.
 		stop := time.AfterFunc(end.After, func() { c.end(end.Reset) })
 		defer stop.Stop()
+	}
+	if how := c.server.behaviour().Records; how != nil {
+		c.serveRecords(rest, how)
+		return
 	}
 	buf := make([]byte, readSize)
 	n := copy(buf, rest)
@@ -111,6 +114,15 @@ func (c *Conn) serve() {
 			return
 		}
 	}
+}
+
+// leave ends the connection, if that was not done, and frees its place.
+func (c *Conn) leave() {
+	c.end(false)
+	c.server.update(func() {
+		delete(c.server.open, c)
+		c.server.stats.Open = len(c.server.open)
+	})
 }
 
 // take handles data; false ends the connection.
@@ -208,7 +220,7 @@ func (c *Conn) handshake() (rest []byte, ok bool) {
 // challenge sends the challenge, or what is to come instead of it.
 func (c *Conn) challenge() ([]byte, bool) {
 	how := c.server.behaviour()
-	c.pause(how.ChallengeDelay)
+	c.sleep(how.ChallengeDelay)
 	challenge := make([]byte, challengeSize, 4*challengeSize)
 	for i := range challenge {
 		challenge[i] = byte(0x20 + rand.IntN(0x7f-0x20))

@@ -27,6 +27,11 @@ type Server struct {
 	open     map[*Conn]struct{}
 	conns    []*Conn // all that were authenticated, in that order
 	stats    Stats
+
+	process  int    // counts up when the process dies: what it had not committed is gone
+	diskFull bool   // every record is refused
+	sequence uint64 // of the record that was parsed last
+	rows     []row  // committed
 }
 
 // Stats counts what happened.
@@ -39,6 +44,11 @@ type Stats struct {
 	MaxOpen   int   // the most at once
 	Bytes     int64 // received after signatures
 	EOF       int   // authenticated connections that the client ended with a FIN
+
+	// With Behaviour.Records:
+	Parsed         int // records taken, committed or not
+	Committed      int
+	RefusedRecords int // malformed, or refused by Records.Refuse, or for want of room
 }
 
 // New starts a server that accepts the keys of authLines (lines of auth.txt). The
@@ -236,12 +246,13 @@ func (s *Server) accept(l net.Listener) {
 		}
 		c := &Conn{server: s, nc: nc, ended: make(chan struct{})}
 		s.update(func() {
+			c.process = s.process
 			s.stats.Accepted++
 			s.open[c] = struct{}{}
 			s.stats.Open = len(s.open)
 			s.stats.MaxOpen = max(s.stats.MaxOpen, s.stats.Open)
-			if s.closed {
-				c.end(false)
+			if s.closed || s.listener != l {
+				c.end(s.listener != l) // as it is with one in the backlog
 			}
 		})
 		s.wg.Go(c.serve)

@@ -19,6 +19,7 @@ import (
 	"questdb-ilp-proxy/proxy"
 	"questdb-ilp-proxy/proxy/admin"
 	"questdb-ilp-proxy/proxy/delivery"
+	"questdb-ilp-proxy/proxy/rejected"
 	"questdb-ilp-proxy/proxy/upstream"
 )
 
@@ -31,13 +32,14 @@ const adminGrace = time.Second
 
 // instance is one running proxy.
 type instance struct {
-	cfg    *config.Config
-	log    *slog.Logger
-	pool   *upstream.Pool
-	lanes  *delivery.Dispatcher
-	server *proxy.Server
-	admin  *admin.Server // nil: off
-	ending atomic.Bool
+	cfg      *config.Config
+	log      *slog.Logger
+	pool     *upstream.Pool
+	lanes    *delivery.Dispatcher
+	server   *proxy.Server
+	admin    *admin.Server // nil: off
+	rejected *rejected.Sink
+	ending   atomic.Bool
 
 	listeners []net.Listener
 	wg        sync.WaitGroup
@@ -52,8 +54,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) (exitCode 
 	defer signal.Stop(signals)
 
 	limitMemory(cfg)
-	raiseFileLimit(cfg, log)
-	p, err := newInstance(cfg, log)
+	p, err := newInstance(cfg, maxClients(cfg, log), log)
 	if err != nil {
 		return ExitFailure, err
 	}
@@ -75,8 +76,9 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) (exitCode 
 	return max(exitCode, p.end(signals)), nil
 }
 
-// newInstance connects the parts; it opens nothing.
-func newInstance(cfg *config.Config, log *slog.Logger) (*instance, error) {
+// newInstance connects the parts, for so many writers at a time; it opens
+// nothing.
+func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, error) {
 	reg := admin.NewRegistry()
 	b := buildInfo()
 	admin.RegisterBuildInfo(reg, b.Version, b.Commit)
@@ -93,20 +95,33 @@ func newInstance(cfg *config.Config, log *slog.Logger) (*instance, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.rejected, err = rejected.Open(rejected.Options{
+		Path: cfg.RejectedFile, Logger: log, Metrics: rejected.NewMetrics(reg),
+	})
+	if err != nil {
+		return nil, &ExitError{ExitUsage, err}
+	}
 	// A quarter of the memory is for records whose end has not come yet.
 	fragments := int64(cfg.Buffer) / 4
 	p.lanes = delivery.New(delivery.Options{
-		Source: delivery.SourceFunc(func(ctx context.Context) (delivery.Conn, error) { return p.pool.Acquire(ctx) }),
+		Source: source{p.pool},
 		// A lane that changes its connection needs two for a moment.
-		Lanes:     (cfg.PoolMax - cfg.PoolMinIdle) / 2,
-		Memory:    int64(cfg.Buffer) - fragments,
-		MaxRecord: int(cfg.MaxRecord),
-		RetryBase: cfg.RetryBase,
-		Logger:    log, Metrics: delivery.NewMetrics(reg),
+		Lanes:           (cfg.PoolMax - cfg.PoolMinIdle) / 2,
+		Memory:          int64(cfg.Buffer) - fragments,
+		MaxRecord:       int(cfg.MaxRecord),
+		RetryBase:       cfg.RetryBase,
+		ConfirmBytes:    int64(cfg.SegmentBytes()),
+		ConfirmInterval: cfg.ConfirmInterval,
+		Settle:          cfg.Settle,
+		AtMostOnce:      cfg.Delivery == config.AtMostOnce,
+		NoPathCheck:     !bool(cfg.PathCheck),
+		Rejects:         rejects{p.rejected},
+		Disconnect:      cfg.OnRejected == config.OnRejectedDisconnect,
+		Logger:          log, Metrics: delivery.NewMetrics(reg),
 	})
 	p.server = proxy.NewServer(proxy.Options{
 		Dispatcher: p.lanes, Allow: allow(cfg),
-		MaxClients: cfg.MaxClients, IdleTimeout: cfg.ClientIdleTimeout,
+		MaxClients: clients, IdleTimeout: cfg.ClientIdleTimeout,
 		MaxRecord: int(cfg.MaxRecord), FragmentMemory: fragments,
 		Logger: log, Metrics: proxy.NewMetrics(reg),
 	})
@@ -175,7 +190,7 @@ func (p *instance) ready() error {
 	if s := p.pool.Status(); !s.Ready {
 		return errors.New(s.Reason)
 	}
-	return nil
+	return p.rejected.Err()
 }
 
 // end reads what writers still say and delivers everything, for as long as
@@ -197,19 +212,29 @@ func (p *instance) end(signals <-chan os.Signal) (exitCode int) {
 	}()
 
 	p.server.Shutdown(ctx)
-	left := p.lanes.Drain(ctx)
-	switch {
-	case left > 0 && impatient.Load():
-		p.log.Error("ended by a second signal; records that were accepted are lost", "records", left)
-		return ExitFailure
-	case left > 0:
-		p.log.Error("ILP_DRAIN_TIMEOUT is over; records that were accepted are lost", "records", left, "upstream", p.pool.Status().Reason)
-		return ExitFailure
-	case impatient.Load():
-		p.log.Warn("ended by a second signal")
+	received := p.server.Records()
+	left, lost := p.lanes.Drain(ctx)
+	if left > 0 {
+		why := "ILP_DRAIN_TIMEOUT is over"
+		if impatient.Load() {
+			why = "ended by a second signal"
+		}
+		attrs := []any{"records", left, "received", received, "upstream", p.pool.Status().Reason}
+		switch {
+		case p.cfg.RejectedFile == "":
+			p.log.Error(why+"; records that were accepted are lost: there is no ILP_REJECTED_FILE to keep them in", attrs...)
+		case lost > 0:
+			p.log.Error(why+"; records that were accepted are lost: ILP_REJECTED_FILE could not take them", append(attrs, "lost", lost)...)
+		default:
+			p.log.Error(why+"; records that were not known to be in QuestDB are in ILP_REJECTED_FILE, from where replay brings them in", attrs...)
+		}
 		return ExitFailure
 	}
-	p.log.Info("ended; everything that was accepted is delivered")
+	if impatient.Load() {
+		p.log.Warn("ended by a second signal; everything that was accepted is delivered", "received", received)
+		return ExitFailure
+	}
+	p.log.Info("ended; everything that was accepted is delivered", "received", received)
 	return ExitOK
 }
 
@@ -221,6 +246,9 @@ func (p *instance) close() {
 	p.server.Close()
 	p.lanes.Close()
 	p.pool.Close()
+	if err := p.rejected.Close(); err != nil {
+		p.log.Error("cannot close ILP_REJECTED_FILE", "error", err)
+	}
 	if p.admin != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), adminGrace)
 		defer cancel()
@@ -237,22 +265,37 @@ func limitMemory(cfg *config.Config) {
 	}
 }
 
-// raiseFileLimit lets the process open as many files as the system allows it:
-// each writer is one.
-func raiseFileLimit(cfg *config.Config, log *slog.Logger) {
+// ownFiles is how many files the proxy needs beside writers and upstream
+// connections: listeners, the admin port, the runtime, name resolution.
+const ownFiles = 64
+
+// maxClients returns how many writers can be served at a time. Each is an open
+// file: so that there are always some left to reach QuestDB and to answer health
+// checks, it is fewer than ILP_MAX_CLIENTS if the system allows no more. The
+// soft limit is raised to the hard one before.
+func maxClients(cfg *config.Config, log *slog.Logger) int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		log.Warn("cannot read the limit of open files", "error", err)
-		return
+		return cfg.MaxClients
 	}
 	if limit.Cur < limit.Max {
-		limit.Cur = limit.Max
-		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		raised := syscall.Rlimit{Cur: limit.Max, Max: limit.Max}
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &raised); err != nil {
 			log.Warn("cannot raise the limit of open files", "to", limit.Max, "error", err)
+		} else {
+			limit = raised
 		}
 	}
-	if need := uint64(cfg.MaxClients + cfg.PoolMax + 64); limit.Cur < need {
-		log.Warn("the limit of open files is too low for ILP_MAX_CLIENTS writers; raise it (ulimit -n, LimitNOFILE=)",
-			"limit", limit.Cur, "needed", need)
+	reserved := uint64(cfg.PoolMax + ownFiles)
+	if limit.Cur >= uint64(cfg.MaxClients)+reserved {
+		return cfg.MaxClients
 	}
+	clients := 1
+	if limit.Cur > reserved {
+		clients = int(limit.Cur - reserved)
+	}
+	log.Warn("the limit of open files is too low for ILP_MAX_CLIENTS writers, so fewer are served at a time; raise it (ulimit -n, LimitNOFILE=)",
+		"limit", limit.Cur, "needed", uint64(cfg.MaxClients)+reserved, "clients", clients)
+	return clients
 }

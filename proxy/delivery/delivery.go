@@ -228,6 +228,9 @@ func (d *Dispatcher) othersBusy(l *Lane) bool {
 // segmentSize returns how many bytes a lane writes to one connection. When
 // memory is short, it has to be confirmed, and so freed, sooner.
 func (d *Dispatcher) segmentSize() int64 {
+	if d.o.AtMostOnce {
+		return d.o.ConfirmBytes // it holds no memory
+	}
 	if d.budget.Waiting() > 0 || d.evidence.wanted.Load() > 0 {
 		return hurriedSegment
 	}

@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"context"
-	"log/slog"
 	"time"
 
 	"questdb-ilp-proxy/proxy/ilp"
@@ -168,21 +167,25 @@ type reject struct {
 // stays in the journal, and is offered again.
 func (l *Lane) save() {
 	for len(l.rejects) > 0 {
-		r := l.rejects[0]
-		err := l.d.o.Rejects.Put(r.record)
-		l.mu.Lock()
-		if err == nil {
-			l.j.save(r.start)
-			l.rejects = l.rejects[1:]
+		some := l.rejects[:min(len(l.rejects), putAtOnce)]
+		records := make([]Rejected, len(some))
+		for i, r := range some {
+			records[i] = r.record
 		}
-		l.mu.Unlock()
-		if err != nil {
-			l.d.limiter.Log(context.Background(), slog.LevelError, "rejects",
-				"cannot save rejected records; they stay in memory until it works (ILP_REJECTED_FILE)", slog.Any("error", err))
+		if err := l.d.o.Rejects.Put(records...); err != nil {
 			l.unsaved.Store(int64(len(l.rejects)))
 			l.saveTimer.Reset(saveEvery)
 			return
 		}
+		starts := make([]int64, len(some))
+		for i, r := range some {
+			starts[i] = r.start
+		}
+		l.mu.Lock()
+		l.j.save(starts...)
+		l.mu.Unlock()
+		l.rejects = l.rejects[len(some):]
 	}
+	l.rejects = nil
 	l.unsaved.Store(0)
 }

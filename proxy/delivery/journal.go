@@ -116,11 +116,8 @@ func (j *journal) last() *segment {
 func (j *journal) pending(limit int64) []byte {
 	j.skip()
 	limit = min(limit, j.end)
-	for _, h := range j.holes {
-		if h.start >= j.sent {
-			limit = min(limit, h.start)
-			break
-		}
+	if i := j.holeFrom(j.sent); i < len(j.holes) {
+		limit = min(limit, j.holes[i].start)
 	}
 	if j.sent >= limit {
 		return nil
@@ -151,12 +148,15 @@ func (j *journal) idle() bool {
 
 // skip moves sent over records that are set aside.
 func (j *journal) skip() {
-	for _, h := range j.holes {
-		if h.start == j.sent {
-			j.sent, j.counted = h.end, h.end
-			j.sentRecords++
-		}
+	for i := j.holeFrom(j.sent); i < len(j.holes) && j.holes[i].start == j.sent; i++ {
+		j.sent, j.counted = j.holes[i].end, j.holes[i].end
+		j.sentRecords++
 	}
+}
+
+// holeFrom returns the index of the first hole that begins at offset or behind.
+func (j *journal) holeFrom(offset int64) int {
+	return sort.Search(len(j.holes), func(i int) bool { return j.holes[i].start >= offset })
 }
 
 // wrote says that n bytes of pending were written, and returns how many records
@@ -255,40 +255,34 @@ func (j *journal) setAside(start, end int64) {
 	if start < j.sent {
 		panic("delivery: a record is set aside that is on its way")
 	}
-	i := sort.Search(len(j.holes), func(i int) bool { return j.holes[i].start >= start })
+	i := j.holeFrom(start)
 	j.holes = slices.Insert(j.holes, i, hole{start: start, end: end})
 	j.unsettled--
 }
 
-// save says that the record at start that was set aside is kept elsewhere.
-func (j *journal) save(start int64) {
-	for i := range j.holes {
-		if j.holes[i].start == start {
-			j.holes[i].saved = true
-		}
+// save says that the records that were set aside at these offsets are kept
+// elsewhere.
+func (j *journal) save(starts ...int64) {
+	for _, start := range starts {
+		j.holes[j.holeFrom(start)].saved = true
 	}
 	j.clean()
-}
-
-// unsaved returns the first record that is set aside and not saved.
-func (j *journal) unsaved() (h hole, ok bool) {
-	for _, h := range j.holes {
-		if !h.saved {
-			return h, true
-		}
-	}
-	return hole{}, false
 }
 
 // clean forgets what is settled. A record that is set aside and not saved holds
 // back everything from it on.
 func (j *journal) clean() {
 	j.skip()
-	for len(j.holes) > 0 && j.holes[0].saved && (j.holes[0].start < j.settled ||
-		j.holes[0].start == j.settled && (len(j.segments) == 0 || j.segments[0].start >= j.holes[0].end)) {
-		j.settled = max(j.settled, j.holes[0].end)
-		j.holes = slices.Delete(j.holes, 0, 1)
+	passed := 0
+	for _, h := range j.holes {
+		follows := len(j.segments) == 0 || j.segments[0].start >= h.end
+		if !h.saved || h.start > j.settled || h.start == j.settled && !follows {
+			break
+		}
+		j.settled = max(j.settled, h.end)
+		passed++
 	}
+	j.holes = slices.Delete(j.holes, 0, passed)
 	keep := j.settled
 	if j.forget {
 		keep = j.boundaryBefore(j.sent)
@@ -321,6 +315,6 @@ func (j *journal) records(from, to int64, f func(start, end int64, w *Writer, re
 }
 
 func (j *journal) isHole(start int64) bool {
-	i := sort.Search(len(j.holes), func(i int) bool { return j.holes[i].start >= start })
+	i := j.holeFrom(start)
 	return i < len(j.holes) && j.holes[i].start == start
 }

@@ -22,6 +22,9 @@ const (
 // them.
 const saveEvery = time.Second
 
+// putAtOnce is how many records are handed to the sink at once.
+const putAtOnce = 500
+
 // demoteAfter is how many refused records move a writer to a lane of its own.
 const demoteAfter = 3
 
@@ -107,28 +110,53 @@ func (d *Dispatcher) Unsaved() (n int64) {
 func (d *Dispatcher) keepUndelivered() (left, lost int64) {
 	for _, l := range d.lanes {
 		l.mu.Lock()
-		for _, r := range l.rejects { // set aside, and never saved
-			if d.o.Rejects.Put(r.record) != nil {
-				lost++
-			}
-		}
-		if !d.o.AtMostOnce {
-			l.j.records(l.j.settled, l.j.end, func(_, _ int64, w *Writer, record []byte) bool {
-				left++
-				if d.o.Rejects.Put(Rejected{Time: time.Now(), Remote: w.remote, Reason: ReasonLeft, Bytes: record,
-					Detail: "the proxy had to end before QuestDB was known to have it"}) != nil {
-					lost++
-				}
-				return true
-			})
-		} else {
-			left += l.j.unsettled
-			lost += l.j.unsettled
-		}
+		n, missed := l.keepUndelivered()
 		l.mu.Unlock()
+		left, lost = left+n, lost+missed
 	}
 	d.m.rejected.WithLabelValues(ReasonLeft).Add(float64(left - lost))
 	return left, lost
+}
+
+// keepUndelivered is the same for one lane. The caller holds mu.
+func (l *Lane) keepUndelivered() (left, lost int64) {
+	if l.d.o.AtMostOnce {
+		// What is written is gone, and what is pending is not.
+		from := l.j.boundaryAfter(l.j.sent)
+		left = l.j.unsettled
+		pending, unsaved := l.keep(from)
+		return left, left - pending + unsaved
+	}
+	for _, r := range l.rejects { // set aside, and never saved
+		left++
+		if l.d.o.Rejects.Put(r.record) != nil {
+			lost++
+		}
+	}
+	n, unsaved := l.keep(l.j.settled)
+	return left + n, lost + unsaved
+}
+
+// keep saves the records from offset from on as undelivered.
+func (l *Lane) keep(from int64) (n, unsaved int64) {
+	var some []Rejected
+	put := func() {
+		if len(some) > 0 && l.d.o.Rejects.Put(some...) != nil {
+			unsaved += int64(len(some))
+		}
+		some = some[:0]
+	}
+	l.j.records(from, l.j.end, func(_, _ int64, w *Writer, record []byte) bool {
+		n++
+		some = append(some, Rejected{Time: time.Now(), Remote: w.remote, Reason: ReasonLeft, Bytes: record,
+			Detail: "the proxy had to end before QuestDB was known to have it"})
+		if len(some) == putAtOnce {
+			put()
+		}
+		return true
+	})
+	put()
+	return n, unsaved
 }
 
 // Check says whether record may go upstream; if not, for which reason it is to be

@@ -1,0 +1,91 @@
+package proxytest
+
+import (
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"questdb-ilp-proxy/auth"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestLife takes one proxy, without a server, through all that can be asked of it.
+func TestLife(t *testing.T) {
+	key, err := auth.Generate("writer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := EnvFor(key, "127.0.0.1:1")
+	if n := len(env.complete().secrets()); n != 1 {
+		t.Errorf("%d secrets known in %d variables, want 1", n, len(env))
+	}
+	p := Start(t, env)
+	if p.HasSecret(p.Log()) || !p.HasSecret("so: "+env["ILP_AUTH_JWK"]) {
+		t.Error("secrets are not told from the rest")
+	}
+	p.WaitNotReady("no answer", 10*time.Second)
+	if status, _, err := p.Get("/livez"); err != nil || status != http.StatusOK {
+		t.Errorf("/livez: %d, %v", status, err)
+	}
+	p.Send("t n=1i\n")
+	p.WaitMetric(10*time.Second, Equal(1), "records_received_total")
+	if v := p.Metric("questdb_ilp_proxy_sessions_ended_total", "reason", "writer"); v != 1 {
+		t.Errorf("sessions ended: %v, want 1", v)
+	}
+	if v := p.Metric("go_goroutines"); v < 1 {
+		t.Errorf("goroutines: %v", v)
+	}
+	if rss, peak := p.RSS(), p.PeakRSS(); rss < 1<<20 || peak < rss {
+		t.Errorf("memory: %d, at most %d", rss, peak)
+	}
+	p.Signal(syscall.SIGTERM)
+	p.WaitLog(`"msg":"ending`, 10*time.Second)
+	p.Signal(syscall.SIGTERM)
+	if code := p.Wait(10 * time.Second); code != 1 {
+		t.Errorf("exit code %d after two signals with a record left, want 1", code)
+	}
+}
+
+func TestLaunch(t *testing.T) {
+	p := Launch(t, Env{"ILP_LISTEN": "nonsense://"})
+	if code := p.Wait(10 * time.Second); code != 2 {
+		t.Errorf("exit code %d, want 2", code)
+	}
+	if len(p.LogLines("ILP_LISTEN", "nonsense")) == 0 {
+		t.Errorf("nothing said about ILP_LISTEN:\n%s", p.Log())
+	}
+}
+
+func TestSum(t *testing.T) {
+	text := strings.Join([]string{
+		"# HELP questdb_ilp_proxy_a Something.",
+		`questdb_ilp_proxy_a{k="x",result="ok"} 1`,
+		`questdb_ilp_proxy_a{k="y",result="ok"} 2`,
+		`questdb_ilp_proxy_a{k="y",result="not ok"} 4`,
+		`questdb_ilp_proxy_ab 8`,
+		`go_goroutines 1.6e+01`,
+	}, "\n")
+	tests := map[string]struct {
+		labels []string
+		want   float64
+		fails  bool
+	}{
+		"a":                    {want: 7},
+		"questdb_ilp_proxy_a":  {labels: []string{"result", "ok"}, want: 3},
+		"ab":                   {want: 8},
+		"go_goroutines":        {want: 16},
+		"b":                    {fails: true},
+		"questdb_ilp_proxy_ab": {labels: []string{"result", "ok"}, fails: true},
+	}
+	for name, test := range tests {
+		got, err := sum(text, name, test.labels...)
+		if got != test.want || (err != nil) != test.fails {
+			t.Errorf("%s %q: %v, %v; want %v", name, test.labels, got, err, test.want)
+		}
+	}
+}
