@@ -266,10 +266,10 @@ func TestEndWithoutServer(t *testing.T) {
 		atMost  time.Duration
 		msg     string
 	}{
-		"timeout":        {"1s", 0, time.Second, 5 * time.Second, "ILP_DRAIN_TIMEOUT is over; records that were accepted are lost"},
-		"no time":        {"0s", 0, 0, 3 * time.Second, "ILP_DRAIN_TIMEOUT is over; records that were accepted are lost"},
-		"second SIGTERM": {"1h", syscall.SIGTERM, 0, 5 * time.Second, "ended by a second signal; records that were accepted are lost"},
-		"SIGINT after":   {"1h", syscall.SIGINT, 0, 5 * time.Second, "ended by a second signal; records that were accepted are lost"},
+		"timeout":        {"1s", 0, time.Second, 5 * time.Second, "ILP_DRAIN_TIMEOUT is over; records that were accepted are lost: there is no ILP_REJECTED_FILE to keep them in"},
+		"no time":        {"0s", 0, 0, 3 * time.Second, "ILP_DRAIN_TIMEOUT is over; records that were accepted are lost: there is no ILP_REJECTED_FILE to keep them in"},
+		"second SIGTERM": {"1h", syscall.SIGTERM, 0, 5 * time.Second, "ended by a second signal; records that were accepted are lost: there is no ILP_REJECTED_FILE to keep them in"},
+		"SIGINT after":   {"1h", syscall.SIGINT, 0, 5 * time.Second, "ended by a second signal; records that were accepted are lost: there is no ILP_REJECTED_FILE to keep them in"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -116,6 +116,7 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 		AtMostOnce:      cfg.Delivery == config.AtMostOnce,
 		NoPathCheck:     !bool(cfg.PathCheck),
 		Rejects:         rejects{p.rejected},
+		LogOnly:         cfg.RejectedFile == "",
 		Disconnect:      cfg.OnRejected == config.OnRejectedDisconnect,
 		Logger:          log, Metrics: delivery.NewMetrics(reg),
 	})
@@ -214,6 +215,10 @@ func (p *instance) end(signals <-chan os.Signal) (exitCode int) {
 	p.server.Shutdown(ctx)
 	received := p.server.Records()
 	left, lost := p.lanes.Drain(ctx)
+	p.lanes.Close() // has said everything then
+	if err := p.rejected.Close(); err != nil {
+		p.log.Error("cannot close ILP_REJECTED_FILE", "error", err)
+	}
 	if left > 0 {
 		why := "ILP_DRAIN_TIMEOUT is over"
 		if impatient.Load() {
@@ -246,9 +251,7 @@ func (p *instance) close() {
 	p.server.Close()
 	p.lanes.Close()
 	p.pool.Close()
-	if err := p.rejected.Close(); err != nil {
-		p.log.Error("cannot close ILP_REJECTED_FILE", "error", err)
-	}
+	_ = p.rejected.Close() // only if end was not reached
 	if p.admin != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), adminGrace)
 		defer cancel()

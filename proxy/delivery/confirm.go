@@ -21,6 +21,10 @@ const discardGrace = time.Second
 // tailSize is how much of a stream the server's last read may hold.
 const tailSize = 128 << 10
 
+// witnessWait is how long to wait for another connection to the same server before
+// one is ended that has to be confirmed.
+const witnessWait = 2 * time.Second
+
 // errNotProven is why a segment is replayed although its connection ended well.
 var errNotProven = errors.New("QuestDB, or the way to it, went away before it had committed")
 
@@ -52,7 +56,7 @@ func (l *Lane) confirm(ctx context.Context, conn Conn, s *segment) {
 	}
 
 	began := time.Now()
-	w := l.d.o.Source.Witness(conn) // before the FIN can come
+	w := l.witness(ctx, conn) // before the FIN can come
 	if err := l.end(ctx, conn, s, path, largest); err != nil {
 		l.failed(ctx, conn, s)
 		return
@@ -117,6 +121,26 @@ func (l *Lane) tookSegment(s *segment) {
 		l.d.quarantine.accepted(table)
 	}
 	l.d.took(nil, s.began)
+}
+
+// witness notes who else is connected to conn's server. Where nobody is, as in a
+// pool that is too small, it waits a little for somebody.
+func (l *Lane) witness(ctx context.Context, conn Conn) Witness {
+	deadline := time.Now().Add(witnessWait)
+	for {
+		w := l.d.o.Source.Witness(conn)
+		if w.Some() || time.Now().After(deadline) {
+			return w
+		}
+		t := time.NewTimer(10 * time.Millisecond)
+		select {
+		case <-t.C:
+		case <-conn.Done():
+			return w
+		case <-ctx.Done():
+			return w
+		}
+	}
 }
 
 // end pads and half-closes conn and waits for the server's FIN. It returns nil if

@@ -40,8 +40,10 @@ type Options struct {
 	AtMostOnce bool
 	// NoPathCheck assumes that connection resets do not reach the proxy.
 	NoPathCheck bool
-	// Rejects keeps what is not delivered; nil: it is only logged.
+	// Rejects keeps what is not delivered; nil: it is only logged. LogOnly says that
+	// it only logs, too: then what is left at the end is not given to it.
 	Rejects Rejects
+	LogOnly bool
 	// Disconnect ends the connection of a writer when a record of it is rejected.
 	Disconnect bool
 	Logger     *slog.Logger
@@ -90,7 +92,7 @@ func New(o Options) *Dispatcher {
 	}
 	d.paths = paths{d: d, off: o.NoPathCheck, known: map[string]*pathEntry{}}
 	if o.Rejects == nil {
-		d.o.Rejects = logRejects{d}
+		d.o.Rejects, d.o.LogOnly = logRejects{d}, true
 	}
 	// A lane needs a few blocks to itself, even small ones.
 	lanes := int(max(1, min(int64(o.Lanes), o.Memory/(16*blockCost(minBlockSize)))))

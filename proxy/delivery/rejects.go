@@ -141,7 +141,7 @@ func (l *Lane) keepUndelivered() (left, lost int64) {
 func (l *Lane) keep(from int64) (n, unsaved int64) {
 	var some []Rejected
 	put := func() {
-		if len(some) > 0 && l.d.o.Rejects.Put(some...) != nil {
+		if len(some) > 0 && (l.d.o.LogOnly || l.d.o.Rejects.Put(some...) != nil) {
 			unsaved += int64(len(some))
 		}
 		some = some[:0]

@@ -14,9 +14,8 @@ import (
 )
 
 var (
-	errReset   = errors.New("connection reset by peer")
-	errTimeout = errors.New("connection timed out")
-	errOurs    = errors.New("closed by us")
+	errReset = errors.New("connection reset by peer")
+	errOurs  = errors.New("closed by us")
 )
 
 // simServer behaves as a real QuestDB was measured to: it reads in pieces of its
@@ -190,6 +189,8 @@ func (s *simServer) Witness(conn Conn) Witness {
 	defer s.mu.Unlock()
 	return simWitness{s, s.process, s.up}
 }
+
+func (w simWitness) Some() bool { return true }
 
 func (w simWitness) Alive(context.Context) bool {
 	w.s.mu.Lock()

@@ -28,6 +28,8 @@ type Conn interface {
 // Witness is the connections that were open, to the same server, when another
 // one ended.
 type Witness interface {
+	// Some reports whether there was any.
+	Some() bool
 	// Alive reports whether one of them is still open and its server's kernel
 	// answers: then the server process that was there has been there ever since.
 	Alive(ctx context.Context) bool

@@ -42,8 +42,9 @@ type Conn struct {
 	// reader never reports an end while that is unsettled.
 	closeWrite struct {
 		sync.Mutex
-		done  bool // we half-closed
-		first bool // and the kernel says that it did so before the server's FIN came
+		done  bool      // we half-closed
+		first bool      // and the kernel says that it did so before the server's FIN came
+		at    time.Time // just before that
 	}
 
 	closeOnce sync.Once
@@ -213,11 +214,12 @@ func (c *Conn) CloseWrite() error {
 	if c.closeWrite.done {
 		return nil
 	}
+	at := time.Now()
 	first, err := c.halfClose()
 	if err != nil {
 		return fmt.Errorf("half-close the connection to QuestDB at %s: %w", c.addr, err)
 	}
-	c.closeWrite.done, c.closeWrite.first = true, first
+	c.closeWrite.done, c.closeWrite.first, c.closeWrite.at = true, first, at
 	return nil
 }
 
@@ -302,8 +304,12 @@ func (c *Conn) finish(err error, surplus int64) {
 	}
 	c.closeWrite.Lock()
 	end.AfterHalfClose = c.closeWrite.first
+	halfClosed := c.closeWrite.at
 	c.closeWrite.Unlock()
 	c.end = end
+	if end.Clean() {
+		c.pool.succeed(c, halfClosed) // before anybody can see that it ended
+	}
 	close(c.done)
 	// Whoever is blocked in a write to it must not stay there: after the server's
 	// FIN that might be for ever.

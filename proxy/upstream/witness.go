@@ -60,6 +60,26 @@ func (p *Pool) Witnesses(addr string, not *Conn) *Witnesses {
 	return w
 }
 
+// succeed has others bear witness in c's place: c ended well, after we half-closed
+// it at t. The process was there at t, so whoever was connected to it by then is
+// connected to the same one. In a small pool every connection ends like that, one
+// after the other, within the time that one of them has to be vouched for.
+func (p *Pool) succeed(c *Conn, t time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sets {
+		w := s.Value()
+		if w == nil || !slices.Contains(w.members, c) {
+			continue
+		}
+		for m := range p.all {
+			if m != c && !m.leaving && m.addr == c.addr && m.alive() && m.established.Before(t) && !slices.Contains(w.members, m) {
+				w.members = append(w.members, m)
+			}
+		}
+	}
+}
+
 // noteSet remembers w for as long as somebody else does. mu is held.
 func (p *Pool) noteSet(w *Witnesses) {
 	kept := p.sets[:0]
@@ -127,6 +147,13 @@ type question struct {
 	nudged bool        // for a keep-alive probe
 }
 
+// Some reports whether there is any.
+func (w *Witnesses) Some() bool {
+	w.pool.mu.Lock()
+	defer w.pool.mu.Unlock()
+	return len(w.members) > 0
+}
+
 // Alive reports whether one of the connections is still open, and its peer's kernel
 // answered something that was sent after the call: an LF over an idle one; over one
 // that is handed out, whatever its owner sent, or a keep-alive probe. It waits at
@@ -138,8 +165,8 @@ func (w *Witnesses) Alive(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, aliveWait)
 	defer cancel()
 	asked := time.Now()
-	questions := w.ask()
-	defer w.askedEnough(questions)
+	questions := w.ask(nil)
+	defer func() { w.askedEnough(questions) }()
 	open := slices.Clone(questions)
 	for wait := aliveAskFirst; ; wait = min(2*wait, aliveAskEvery) {
 		alive := false
@@ -148,8 +175,15 @@ func (w *Witnesses) Alive(ctx context.Context) bool {
 			alive = alive || kind == answerYes
 			return kind == answerEnded
 		})
-		if alive || len(open) == 0 {
-			return alive
+		if alive {
+			return true
+		}
+		if len(open) == 0 {
+			// Those that ended well may have successors.
+			if open = w.ask(questions); len(open) == 0 {
+				return false
+			}
+			questions = append(questions, open...)
 		}
 		// One LF over one of them does, unless that one ended or does not answer.
 		if waiting := slices.ContainsFunc(open, func(q *question) bool { return q.sent || q.nudged }); !waiting || time.Since(asked) > aliveAskAll {
@@ -165,13 +199,14 @@ func (w *Witnesses) Alive(ctx context.Context) bool {
 	}
 }
 
-// ask makes the questions, and asks one connection: an idle one if there is any.
-func (w *Witnesses) ask() (questions []*question) {
+// ask makes the questions, but for those that were made already, and asks one
+// connection: an idle one if there is any.
+func (w *Witnesses) ask(already []*question) (questions []*question) {
 	w.pool.mu.Lock()
 	defer w.pool.mu.Unlock()
 	var first *question
 	for _, c := range w.members {
-		if c.state == stateGone || !c.alive() {
+		if c.state == stateGone || !c.alive() || slices.ContainsFunc(already, func(q *question) bool { return q.c == c }) {
 			continue
 		}
 		q := &question{c: c, idle: c.state == stateIdle}
