@@ -132,6 +132,7 @@ func (l *Lane) witness(ctx context.Context, conn Conn) Witness {
 		if w.Some() || time.Now().After(deadline) {
 			return w
 		}
+		l.d.o.Source.Hurry(1, witnessWait+l.d.o.Settle) // somebody has to stay
 		t := time.NewTimer(10 * time.Millisecond)
 		select {
 		case <-t.C:

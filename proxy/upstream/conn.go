@@ -42,9 +42,8 @@ type Conn struct {
 	// reader never reports an end while that is unsettled.
 	closeWrite struct {
 		sync.Mutex
-		done  bool      // we half-closed
-		first bool      // and the kernel says that it did so before the server's FIN came
-		at    time.Time // just before that
+		done  bool // we half-closed
+		first bool // and the kernel says that it did so before the server's FIN came
 	}
 
 	closeOnce sync.Once
@@ -64,7 +63,9 @@ type Conn struct {
 	nudges   int       // callers of Witnesses.Alive that want its keep-alive probes
 	pings    int       // LFs that the pool sent over it
 	pingedAt time.Time // the latest of them
-	leaving  bool      // its owner is about to half-close it: no witness for anything later
+	// successors are the other connections to its server at its half-close.
+	successors []*Conn
+	leaving    bool // its owner is about to half-close it: no witness for anything later
 }
 
 type connState uint8
@@ -214,12 +215,14 @@ func (c *Conn) CloseWrite() error {
 	if c.closeWrite.done {
 		return nil
 	}
-	at := time.Now()
+	c.pool.mu.Lock()
+	c.successors = c.pool.others(c)
+	c.pool.mu.Unlock()
 	first, err := c.halfClose()
 	if err != nil {
 		return fmt.Errorf("half-close the connection to QuestDB at %s: %w", c.addr, err)
 	}
-	c.closeWrite.done, c.closeWrite.first, c.closeWrite.at = true, first, at
+	c.closeWrite.done, c.closeWrite.first = true, first
 	return nil
 }
 
@@ -304,11 +307,10 @@ func (c *Conn) finish(err error, surplus int64) {
 	}
 	c.closeWrite.Lock()
 	end.AfterHalfClose = c.closeWrite.first
-	halfClosed := c.closeWrite.at
 	c.closeWrite.Unlock()
 	c.end = end
 	if end.Clean() {
-		c.pool.succeed(c, halfClosed) // before anybody can see that it ended
+		c.pool.succeed(c) // before anybody can see that it ended
 	}
 	close(c.done)
 	// Whoever is blocked in a write to it must not stay there: after the server's

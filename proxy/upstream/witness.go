@@ -60,22 +60,40 @@ func (p *Pool) Witnesses(addr string, not *Conn) *Witnesses {
 	return w
 }
 
-// succeed has others bear witness in c's place: c ended well, after we half-closed
-// it at t. The process was there at t, so whoever was connected to it by then is
-// connected to the same one. In a small pool every connection ends like that, one
-// after the other, within the time that one of them has to be vouched for.
-func (p *Pool) succeed(c *Conn, t time.Time) {
+// others returns the connections to c's server that are open beside it, and not about
+// to be ended. mu is held.
+func (p *Pool) others(c *Conn) (open []*Conn) {
+	for m := range p.all {
+		if m != c && !m.leaving && m.addr == c.addr && m.alive() {
+			open = append(open, m)
+		}
+	}
+	return open
+}
+
+// ended has others bear witness in c's place: it ended well, after we half-closed it,
+// so the process was there at that moment, and who was connected then is connected to
+// the same one. In a small pool every connection ends like that, one after the other,
+// within the time that one of them has to be vouched for. The pool's mu is held.
+func (w *Witnesses) ended(c *Conn) {
+	for _, m := range c.successors {
+		if slices.Contains(w.members, m) {
+			continue
+		}
+		w.members = append(w.members, m)
+		if !m.alive() && m.end.Clean() {
+			w.ended(m)
+		}
+	}
+}
+
+// succeed tells all Witnesses of c's end.
+func (p *Pool) succeed(c *Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.sets {
-		w := s.Value()
-		if w == nil || !slices.Contains(w.members, c) {
-			continue
-		}
-		for m := range p.all {
-			if m != c && !m.leaving && m.addr == c.addr && m.alive() && m.established.Before(t) && !slices.Contains(w.members, m) {
-				w.members = append(w.members, m)
-			}
+		if w := s.Value(); w != nil && slices.Contains(w.members, c) {
+			w.ended(c)
 		}
 	}
 }
@@ -147,11 +165,11 @@ type question struct {
 	nudged bool        // for a keep-alive probe
 }
 
-// Some reports whether there is any.
+// Some reports whether there is one that its owner is not about to end as well.
 func (w *Witnesses) Some() bool {
 	w.pool.mu.Lock()
 	defer w.pool.mu.Unlock()
-	return len(w.members) > 0
+	return slices.ContainsFunc(w.members, func(c *Conn) bool { return !c.leaving && c.alive() })
 }
 
 // Alive reports whether one of the connections is still open, and its peer's kernel
