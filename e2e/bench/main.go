@@ -193,7 +193,7 @@ func (b *bench) eachRound(ctx context.Context, peers []*relay, f func(round int,
 				return err
 			}
 			if err := f(round, r); err != nil {
-				return fmt.Errorf("%s: %w", r.name, err)
+				return r.failed(err)
 			}
 		}
 	}

@@ -89,6 +89,16 @@ func (r *relay) ready(ctx context.Context, ok func() bool) error {
 	})
 }
 
+// failed says where err happened and, if the process is not there any more,
+// what it said last: that is the reason, then.
+func (r *relay) failed(err error) error {
+	if r.cmd == nil || !r.ended() {
+		return fmt.Errorf("%s: %w", r.name, err)
+	}
+	said := r.said()
+	return fmt.Errorf("%s ended: %w; it said:\n%s", r.name, err, said[max(0, len(said)-4000):])
+}
+
 func (r *relay) ended() bool {
 	select {
 	case <-r.done:
