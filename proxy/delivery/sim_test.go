@@ -351,6 +351,7 @@ func (c *simConn) read() {
 	s := c.s
 	c.rest = append(c.rest, c.wire.Next(s.recvBuffer)...)
 	for !c.broken {
+		c.rest = bytes.TrimLeft(c.rest, "\n") // padding, mostly
 		var scan ilp.Scanner
 		n, ok := scan.Next(c.rest)
 		if !ok {
