@@ -170,10 +170,8 @@ func (p *Pool) constructProof(ctx context.Context, pr *proof) (*Conn, error) {
 	dialUntil := time.Now().Add(min(p.opts.DialTimeout, p.opts.AuthTimeout))
 	c, f := p.connectIP(ctx, pr.addr, dialUntil, func(challenge time.Duration) { p.answered(pr, challenge) })
 	if c == nil {
-		// Said before the gate may pause.
-		p.mu.Lock()
-		p.proven(pr, f.err)
-		p.mu.Unlock()
+		// The gate hears of it first, so that the next proof does not go past it; make
+		// tells those who wait.
 		return nil, p.outcome(t, pr.addr, nil, f)
 	}
 	p.gate.succeed(t, c.addr)

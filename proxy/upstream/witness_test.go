@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"sync"
 	"testing"
@@ -33,10 +34,22 @@ func endConn(t *testing.T, s *standin.Server, c *Conn, reset bool) {
 	t.Fatal("the server does not know this connection")
 }
 
+// endWell half-closes c and waits for the server's answer.
+func endWell(t *testing.T, c *Conn) {
+	t.Helper()
+	if err := c.CloseWrite(); err != nil {
+		t.Error(err)
+	}
+	if end := awaitEnd(t, c); !end.Clean() {
+		t.Errorf("end %+v", end)
+	}
+}
+
 func TestWitnesses(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		minIdle int
+		max     int // 0: 6
 		between func(t *testing.T, s *standin.Server, p *Pool, not *Conn)
 		want    bool
 		quick   bool
@@ -65,19 +78,35 @@ func TestWitnesses(t *testing.T) {
 			acquire(t, p)
 			acquire(t, p)
 		}},
-		"half-closed by us and ended": {minIdle: 1, quick: true, between: func(t *testing.T, s *standin.Server, p *Pool, not *Conn) {
+		"half-closed by us and ended": {minIdle: 1, max: 2, quick: true, between: func(t *testing.T, s *standin.Server, p *Pool, not *Conn) {
+			endWell(t, acquire(t, p)) // and there is no room for another
+		}},
+		"half-closed and succeeded": {minIdle: 1, want: true, quick: true, between: func(t *testing.T, s *standin.Server, p *Pool, not *Conn) {
+			for range 3 {
+				c := acquire(t, p)
+				awaitIdle(t, p, 1) // one that was not there at first
+				endWell(t, c)
+			}
+		}},
+		"half-closed, and another one made afterwards": {minIdle: 1, max: 2, quick: true, between: func(t *testing.T, s *standin.Server, p *Pool, not *Conn) {
 			c := acquire(t, p)
-			if err := c.CloseWrite(); err != nil {
-				t.Error(err)
-			}
-			if end := awaitEnd(t, c); !end.Clean() {
-				t.Errorf("%+v", end)
-			}
+			endWell(t, c)
+			c.Discard()
+			awaitIdle(t, p, 1)
+		}},
+		"succeeded by one of a killed server": {minIdle: 1, quick: true, between: func(t *testing.T, s *standin.Server, p *Pool, not *Conn) {
+			c := acquire(t, p)
+			awaitIdle(t, p, 1)
+			endWell(t, c)
+			ok := s.Stats().OK
+			s.KillAll()
+			s.Wait(t, "a new connection", func(st standin.Stats) bool { return st.OK > ok })
+			awaitIdle(t, p, 1)
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, p, _ := withServer(t, Options{MinIdle: tc.minIdle, Max: 6})
+			s, p, _ := withServer(t, Options{MinIdle: tc.minIdle, Max: cmp.Or(tc.max, 6)})
 			not := acquire(t, p)
 			awaitIdle(t, p, tc.minIdle)
 			w := p.Witnesses(not.Addr(), not)
