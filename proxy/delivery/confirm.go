@@ -150,7 +150,7 @@ func (l *Lane) end(ctx context.Context, conn Conn, s *segment, path path, larges
 	if !path.quiet(ctx, conn) {
 		return fmt.Errorf("QuestDB at %s closed the connection", conn.Addr())
 	}
-	if _, err := conn.Write(path.padding(largest)); err != nil {
+	if _, err := conn.Write(path.padding(conn, largest)); err != nil {
 		return err
 	}
 	if err := conn.CloseWrite(); err != nil {

@@ -111,6 +111,7 @@ func (c *sinkConn) Write(p []byte) (int, error)    { return len(p), nil }
 func (c *sinkConn) Done() <-chan struct{}          { return c.done }
 func (c *sinkConn) End() upstream.End              { return c.end }
 func (c *sinkConn) Addr() string                   { return "sink:9009" }
+func (c *sinkConn) Pings() int                     { return 0 }
 func (c *sinkConn) Discard()                       { c.once.Do(func() { close(c.done) }) }
 func (c *sinkConn) CloseWrite() error {
 	c.once.Do(func() {

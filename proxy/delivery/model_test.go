@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	histories = flag.Int("histories", 1000, "random histories of the model to run")
+	histories = flag.Int("histories", 200, "random histories of the model to run")
 	firstSeed = flag.Uint64("seed", 1, "seed of the first history; one that failed is repeated by -seed N -histories 1")
 )
 

@@ -12,10 +12,14 @@ import (
 // ends in a reset, since LFs remain unread, and a good stream always in a FIN.
 var paddings = []int{
 	128 << 10, // 9.x: line.tcp.recv.buffer.size; more than needed does no harm
-	32 << 10,  // 8.x: line.tcp.msg.buffer.size; more LFs in a row are refused
+	exactPadding,
 	512 << 10, // larger buffers than the default
 	2 << 20,
 }
+
+// exactPadding is what 8.x needs: line.tcp.msg.buffer.size; it refuses more LFs in a
+// row.
+const exactPadding = 32 << 10
 
 const (
 	// quietTime is how long a refusing server needs at most to close, where we
@@ -49,17 +53,20 @@ type path struct {
 }
 
 // hidden is the path of which nothing is known.
-var hidden = path{pad: 32 << 10}
+var hidden = path{pad: exactPadding}
 
 // hides reports whether the end of a connection does not show a refusal.
 func (p path) hides() bool { return !p.resets && !p.skips }
 
-// padding returns the bytes to send behind the last record; largest is the size of
-// the largest record before them, which makes a server's buffer grow.
-func (p path) padding(largest int) []byte {
+// padding returns the bytes to send behind the last record on conn; largest is the
+// size of the largest record before them, which makes a server's buffer grow.
+func (p path) padding(conn Conn, largest int) []byte {
 	n := p.pad
-	if largest > n {
+	switch {
+	case largest > n:
 		n = 2 * largest
+	case n == exactPadding:
+		n -= conn.Pings() // there is room for so many LFs, and no more
 	}
 	if n <= len(linefeeds) {
 		return linefeeds[:n]
@@ -234,7 +241,7 @@ func (d *Dispatcher) provoke(ctx context.Context, addr string, p path) (provoked
 	defer context.AfterFunc(ctx, conn.Discard)() // ends a write that waits
 	// One write, so that the record and the LFs lie in the same buffer of the
 	// server's, as they do at the end of a segment.
-	_, _ = conn.Write(append(append([]byte(nil), malformed...), p.padding(0)...)) // Done tells
+	_, _ = conn.Write(append(append([]byte(nil), malformed...), p.padding(conn, 0)...)) // Done tells
 	t := time.NewTimer(verdictTime)
 	defer t.Stop()
 	select {
@@ -299,7 +306,7 @@ func (d *Dispatcher) send(ctx context.Context, conn Conn, records []byte, p path
 	if !p.quiet(ctx, conn) {
 		return true // the server had all records, and closed
 	}
-	if _, err := conn.Write(p.padding(len(records))); err != nil {
+	if _, err := conn.Write(p.padding(conn, len(records))); err != nil {
 		return false
 	}
 	return conn.CloseWrite() == nil

@@ -285,6 +285,7 @@ func (c *simConn) CloseWrite() error {
 func (c *simConn) Done() <-chan struct{} { return c.done }
 func (c *simConn) End() upstream.End     { return c.end }
 func (c *simConn) Addr() string          { return "sim:9009" }
+func (c *simConn) Pings() int            { return 0 }
 
 func (c *simConn) Discard() {
 	c.s.mu.Lock()

@@ -21,6 +21,8 @@ type Conn interface {
 	End() upstream.End
 	// Addr is the server's IP address and port.
 	Addr() string
+	// Pings is how many LFs the pool sent over it.
+	Pings() int
 	// Discard closes the connection and gives its slot back.
 	Discard()
 }
