@@ -10,11 +10,14 @@ import (
 // Facts of QuestDB's, measured on 7.4.2, 8.2.0 and 9.3.4. With a run of LFs behind
 // the last record as long as the server's receive buffer, a refused record always
 // ends in a reset, since LFs remain unread, and a good stream always in a FIN.
+//
+// There is nothing larger for servers with larger buffers: a relay that has not
+// read all of it when the server closes makes a reset of its own (HAProxy does from
+// 512 KiB on, always), and whoever trusts in that loses rows when the server is slow.
+// Such servers are treated like those behind a relay.
 var paddings = []int{
 	128 << 10, // 9.x: line.tcp.recv.buffer.size; more than needed does no harm
 	exactPadding,
-	512 << 10, // larger buffers than the default
-	2 << 20,
 }
 
 // exactPadding is what 8.x needs: line.tcp.msg.buffer.size; it refuses more LFs in a
@@ -30,7 +33,7 @@ const (
 	verdictTime = time.Second
 	checkLimit  = 20 * time.Second
 	// resetsSeen is how many resets in a row the path check must see.
-	resetsSeen = 2
+	resetsSeen = 4
 )
 
 // malformed is what the path check sends: a name that looks like this in the
@@ -169,7 +172,7 @@ func (p *paths) say(addr string, found path) {
 	case found.resets:
 		p.d.log.Debug("path check: refused records will be seen", "server", addr, "padding", found.pad)
 	default:
-		p.d.log.Warn("path check: something between the proxy and QuestDB hides connection resets (a relay or TLS terminator); rejected records are still found, but each confirmation waits a little longer",
+		p.d.log.Warn("path check: something between the proxy and QuestDB hides connection resets (a relay or TLS terminator; or QuestDB has a larger line.tcp.recv.buffer.size than 128 KiB); rejected records are still found, but each confirmation waits a little longer",
 			"server", addr, "quiet", quietTime)
 	}
 	p.d.m.paths.Reset()
@@ -212,12 +215,7 @@ func (d *Dispatcher) explore(ctx context.Context, addr string) (path, error) {
 		case reset:
 			return p, nil
 		case finned:
-			// Hidden by something between, or too little padding for this server: it
-			// tells the two apart whether the FIN came before our half-close.
-			if n == paddings[len(paddings)-1] {
-				p.resets = false
-				return path{pad: hidden.pad}, nil
-			}
+			// Hidden by something between, or too little padding for this server.
 		}
 	}
 	return hidden, nil
