@@ -32,6 +32,7 @@ func (l *Lane) failed(ctx context.Context, conn Conn, s *segment) {
 		return // the lane ends: what is not settled stays in the journal
 	}
 	l.d.m.failures.Inc()
+	l.interval = firstInterval
 	lives := l.d.lives(ctx, conn.Addr(), w)
 
 	l.mu.Lock()

@@ -32,8 +32,9 @@ type Lane struct {
 
 	// The lane's goroutine's own.
 	trouble   trouble
-	swept     uint64   // the version of the quarantine that pending records were checked with
-	rejects   []reject // set aside, to be saved
+	interval  time.Duration // of the next segment; 0: ConfirmInterval
+	swept     uint64        // the version of the quarantine that pending records were checked with
+	rejects   []reject      // set aside, to be saved
 	saveTimer *time.Timer
 
 	// unsaved counts the rejects that the sink did not take.
@@ -286,9 +287,11 @@ func (l *Lane) carry(ctx context.Context, conn Conn) {
 	l.mu.Unlock()
 	l.set(laneOpen)
 
-	interval := time.NewTimer(l.d.o.ConfirmInterval)
+	interval := time.NewTimer(l.confirmWithin())
 	defer interval.Stop()
-	overdue := false
+	quiet := time.NewTicker(quietFor)
+	defer quiet.Stop()
+	overdue, seen, rested := false, int64(0), false
 	for {
 		l.finish()
 		if l.judge() { // an older segment failed, and this one with it
@@ -311,11 +314,38 @@ func (l *Lane) carry(ctx context.Context, conn Conn) {
 		case <-l.wake:
 		case <-interval.C:
 			overdue = true
+		case <-quiet.C:
+			l.mu.Lock()
+			same := s.bytes == seen
+			overdue = overdue || same && rested
+			seen, rested = s.bytes, same && s.bytes > 0
+			l.mu.Unlock()
 		case <-conn.Done():
 			l.failed(ctx, conn, s)
 			return
 		}
 	}
+}
+
+// quietFor is how long nothing must have been written, once or twice, until a
+// segment is confirmed before its time: the server may close a connection on
+// which nothing comes (line.tcp.net.connection.timeout), and what is on it and
+// not settled would have to go again.
+const quietFor = 500 * time.Millisecond
+
+// firstInterval is the interval of confirmation after a failure. It doubles from
+// there: who has just come back may go again soon, and what is settled by then
+// does not come twice.
+const firstInterval = 500 * time.Millisecond
+
+// confirmWithin returns how long the next segment may take.
+func (l *Lane) confirmWithin() time.Duration {
+	if l.interval == 0 || l.interval >= l.d.o.ConfirmInterval {
+		return l.d.o.ConfirmInterval
+	}
+	d := l.interval
+	l.interval *= 2
+	return d
 }
 
 // full reports whether the open segment has reached its size. The caller holds
