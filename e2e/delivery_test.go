@@ -69,3 +69,94 @@ func TestKill(t *testing.T) {
 		})
 	}
 }
+
+// TestPause stops QuestDB in its tracks under full load: the proxy's memory stays
+// within bounds and nothing is missing when it goes on, or is killed instead.
+func TestPause(t *testing.T) {
+	const buffer = 64 << 20
+	key := newKey(t, "writer")
+	db := questdb.Start(t, questdb.Options{Keys: []*auth.Key{key}})
+
+	t.Run("goes on", func(t *testing.T) {
+		makeTable(db, "goes_on", false)
+		p := proxytest.Options{Plain: true}.Start(t, proxytest.EnvFor(key, db.ILP()).With("ILP_RETRY_MAX", "1s"))
+		p.WaitReady(arrive)
+		l := startLoad(t, p, 8, 400_000, "goes_on") // more than the buffer takes in that time
+		p.WaitMetric(arrive, proxytest.AtLeast(50_000), "records_written_total")
+		db.Pause()
+		if *soak {
+			time.Sleep(30 * time.Second)
+		} else {
+			p.WaitMetric(arrive, proxytest.AtLeast(1), "journal_waiting_sessions")
+			time.Sleep(3 * time.Second)
+		}
+		db.Resume()
+		l.end()
+		allSettled(p, 2*arrive)
+		if peak := p.PeakRSS(); peak > buffer+64<<20 {
+			t.Errorf("the proxy took %d MiB of memory, want at most %d", peak>>20, buffer>>20+64)
+		} else {
+			t.Logf("the proxy took %d MiB of memory", peak>>20)
+		}
+		l.check(db, arrive)
+		p.Stop(arrive)
+	})
+
+	// Stopped around a FIN, with very short segments, so that there are many, and
+	// killed out of that: a FIN that came proves nothing then.
+	t.Run("is killed", func(t *testing.T) {
+		makeTable(db, "is_killed", true)
+		random := seeded(t)
+		p := proxytest.Options{Plain: *soak}.Start(t, proxytest.EnvFor(key, db.ILP()).With(
+			"ILP_BUFFER", "256MiB", "ILP_RETRY_MAX", "500ms", "ILP_CONFIRM_INTERVAL", "300ms"))
+		l := startLoad(t, p, 8, short(8_000, 20_000), "is_killed")
+		for range short(3, 20) {
+			fins := p.Metric("close_seconds_count")
+			p.WaitMetric(arrive, proxytest.AtLeast(fins+8), "close_seconds_count")
+			time.Sleep(between(random, 0, 400*time.Millisecond))
+			db.Pause()
+			time.Sleep(between(random, 0, 2*time.Second))
+			db.Kill()
+			db.Start()
+		}
+		l.end()
+		allSettled(p, arrive)
+		if c := l.check(db, arrive)["is_killed"]; c.twice > 0 {
+			t.Errorf("%d rows came twice into a table with keys", c.twice)
+		}
+		p.Stop(arrive)
+	})
+}
+
+// TestServerIdleTimeout has a server that closes connections on which nothing
+// comes for 2 s: that is no alarm, nothing goes again, and nothing is missing.
+func TestServerIdleTimeout(t *testing.T) {
+	t.Parallel()
+	key := newKey(t, "writer")
+	db := questdb.Start(t, questdb.Options{Keys: []*auth.Key{key},
+		Conf: map[string]string{"line.tcp.net.connection.timeout": "2000"}})
+	makeTable(db, "rests", false)
+	p := proxytest.Start(t, proxytest.EnvFor(key, db.ILP()))
+	l := startLoad(t, p, 8, 400, "rests")
+	time.Sleep(2 * time.Second)
+	for range short(2, 20) {
+		l.pause.Store(true)
+		time.Sleep(4500 * time.Millisecond) // the server's time
+		l.pause.Store(false)
+		time.Sleep(time.Second)
+	}
+	l.end()
+	allSettled(p, arrive)
+	if c := l.check(db, arrive)["rests"]; c.twice > 0 {
+		t.Errorf("%d rows came twice", c.twice)
+	}
+	for _, name := range []string{"records_replayed_total", "records_rejected_total", "lane_failures_total"} {
+		if n := p.Metric(name); n != 0 {
+			t.Errorf("%s is %v, want 0", name, n)
+		}
+	}
+	if lines := append(p.LogLines(`"level":"WARN"`), p.LogLines(`"level":"ERROR"`)...); len(lines) > 0 {
+		t.Errorf("alarm: %q", lines)
+	}
+	p.Stop(arrive)
+}

@@ -34,6 +34,7 @@ type load struct {
 	t      testing.TB
 	tables []string
 	wrote  []atomic.Int64 // by writer: rows that the kernel took whole
+	pause  atomic.Bool    // while it is set nobody writes
 	over   chan struct{}
 	wg     sync.WaitGroup
 }
@@ -91,6 +92,9 @@ func (l *load) write(conn *net.TCPConn, w, batch int) error {
 		case <-l.over:
 			return conn.CloseWrite()
 		case <-tick.C:
+		}
+		if l.pause.Load() {
+			continue
 		}
 		b = b[:0]
 		first := int(l.wrote[w].Load())
