@@ -39,6 +39,15 @@ demo: ## See it work in front of a real QuestDB, under a minute once downloaded
 test: ## Run every test with the race detector, end to end ones included
 	go test -race -timeout $(TEST_TIMEOUT) $(TEST)
 
+# For one or some: make soak SOAK='TestKill|TestPause'.
+SOAK ?= TestKill|TestPause|TestDrain|TestManyWriters|TestNotWAL|TestServerIdleTimeout|TestConnectionsCut|TestNetworkGone
+# How many random histories the model of the journal is put through.
+HISTORIES ?= 1000000
+.PHONY: soak
+soak: ## Kill, stop, cut and fill for an hour, and a million histories of the journal
+	go test ./e2e -run '$(SOAK)' -count=1 -v -timeout 60m -args -soak
+	go test ./proxy/delivery -run TestModel -count=1 -timeout 120m -args -histories $(HISTORIES)
+
 # BENCH are its options, such as '-parts latency -rounds 9' or '-json FILE'.
 BENCH ?=
 .PHONY: bench

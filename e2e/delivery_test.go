@@ -59,6 +59,9 @@ func TestKill(t *testing.T) {
 			allSettled(p, arrive)
 			counts := l.check(db, arrive)
 			t.Logf("%d rows, twice per end: %d", rows, counts["plain"].twice/times)
+			for _, line := range p.LogLines(`"level":"WARN"`) {
+				t.Log(line)
+			}
 			if counts["dedup"].twice > 0 {
 				t.Errorf("rows came twice into a table with keys")
 			}
@@ -126,6 +129,61 @@ func TestPause(t *testing.T) {
 		}
 		p.Stop(arrive)
 	})
+}
+
+// TestManyWriters has 5,000 writers that each say something now and then: they
+// share the few connections to QuestDB, and every row is there.
+func TestManyWriters(t *testing.T) {
+	t.Parallel()
+	const most = 16 // ILP_POOL_MAX
+	writers := short(1000, 5000)
+	key := newKey(t, "writer")
+	db := questdb.Start(t, questdb.Options{Keys: []*auth.Key{key}})
+	makeTable(db, "few", false)
+	connections := countConnections(t, db.ILP())
+	p := proxytest.Options{Plain: true}.Start(t, proxytest.EnvFor(key, connections.addr))
+	p.WaitReady(arrive)
+	l := startSlowLoad(t, p, writers, short(3*time.Second, 20*time.Second), "few")
+	time.Sleep(short(8*time.Second, 5*time.Minute))
+	l.end()
+	allSettled(p, arrive)
+	if n := connections.at.Load(); n > most {
+		t.Errorf("%d connections to QuestDB, want at most %d", n, most)
+	} else {
+		t.Logf("at most %d connections to QuestDB for %d writers", n, writers)
+	}
+	if c := l.check(db, arrive)["few"]; c.twice > 0 {
+		t.Errorf("%d rows came twice", c.twice)
+	}
+	p.Stop(arrive)
+}
+
+// TestNotWAL kills QuestDB under load into a table that bypasses WAL and has a
+// second writer, with the settings that such tables need: no row is missing.
+func TestNotWAL(t *testing.T) {
+	random := seeded(t)
+	key := newKey(t, "writer")
+	db := questdb.Start(t, questdb.Options{Keys: []*auth.Key{key}, Conf: map[string]string{"cairo.o3.max.lag": "0"}})
+	for _, table := range []string{"bypass", "second"} {
+		db.MustQuery("create table " + table + " (writer symbol, n long, timestamp timestamp) timestamp(timestamp) partition by day bypass wal")
+	}
+	p := proxytest.Options{Plain: *soak}.Start(t, proxytest.EnvFor(key, db.ILP()).With(
+		"ILP_SETTLE", "3s", "ILP_BUFFER", "256MiB", "ILP_RETRY_MAX", "500ms", "ILP_CONFIRM_INTERVAL", "1s"))
+	// Several lanes write to each table: each is the others' second writer.
+	l := startLoad(t, p, 8, short(4_000, 20_000), "bypass", "second")
+	times := short(2, 20)
+	for range times {
+		time.Sleep(between(random, 3*time.Second, short(6*time.Second, 9*time.Second)))
+		db.Kill()
+		db.Start()
+	}
+	l.end()
+	allSettled(p, 2*arrive)
+	db.Kill() // what is settled stays
+	db.Start()
+	counts := l.check(db, arrive)
+	t.Logf("twice per kill: %d", (counts["bypass"].twice+counts["second"].twice)/times)
+	p.Stop(arrive)
 }
 
 // TestServerIdleTimeout has a server that closes connections on which nothing

@@ -32,6 +32,7 @@ func short[T any](a, b T) T {
 // how many each wrote.
 type load struct {
 	t      testing.TB
+	every  time.Duration // a writer writes a batch of rows
 	tables []string
 	wrote  []atomic.Int64 // by writer: rows that the kernel took whole
 	pause  atomic.Bool    // while it is set nobody writes
@@ -46,11 +47,23 @@ const batchEvery = 20 * time.Millisecond
 // the tables in turn, until end, or until the proxy half-closes its connection.
 func startLoad(t testing.TB, p *proxytest.Proxy, writers, rate int, tables ...string) *load {
 	t.Helper()
-	l := &load{t: t, tables: tables, wrote: make([]atomic.Int64, writers), over: make(chan struct{})}
+	return (&load{t: t, every: batchEvery}).start(p, writers, max(1, rate*int(batchEvery)/int(time.Second)/writers), tables)
+}
+
+// startSlowLoad is startLoad with writers that write one row each in every.
+func startSlowLoad(t testing.TB, p *proxytest.Proxy, writers int, every time.Duration, tables ...string) *load {
+	t.Helper()
+	return (&load{t: t, every: every}).start(p, writers, 1, tables)
+}
+
+func (l *load) start(p *proxytest.Proxy, writers, batch int, tables []string) *load {
+	t := l.t
+	t.Helper()
+	l.tables, l.wrote, l.over = tables, make([]atomic.Int64, writers), make(chan struct{})
 	for w := range writers {
 		conn := p.Dial()
 		l.wg.Go(func() {
-			if err := l.write(conn, w, max(1, rate*int(batchEvery)/int(time.Second)/writers)); err != nil {
+			if err := l.write(conn, w, batch); err != nil {
 				t.Errorf("writer %d, row %d: %v", w, l.wrote[w].Load(), err)
 			}
 		})
@@ -82,7 +95,7 @@ func (l *load) write(conn *net.TCPConn, w, batch int) error {
 		close(told)
 	}()
 	defer func() { <-told }()
-	tick := time.NewTicker(batchEvery)
+	tick := time.NewTicker(l.every)
 	defer tick.Stop()
 	var b []byte
 	for {

@@ -43,6 +43,9 @@ type Options struct {
 	// Plain leaves out the race detector, for tests that look at memory or are
 	// about very much of something.
 	Plain bool
+	// Namespace is the network namespace in which the process runs, "" for this
+	// one's. It needs root.
+	Namespace string
 	// Files is how many files the process may have open, 0 for as many as this one.
 	Files uint64
 }
@@ -85,6 +88,10 @@ func (o Options) Launch(t testing.TB, env Env, args ...string) *Proxy {
 	if o.Files > 0 {
 		args = append([]string{"-c", `ulimit -n "$0" && exec "$@"`, strconv.FormatUint(o.Files, 10), path}, args...)
 		path = "/bin/sh"
+	}
+	if o.Namespace != "" {
+		args = append([]string{"netns", "exec", o.Namespace, path}, args...) // becomes the proxy
+		path = "ip"
 	}
 	p := &Proxy{t: t, env: env.complete(), cmd: exec.Command(path, args...), out: newOutput(), ended: make(chan struct{})}
 	p.cmd.Env = p.env.list()
