@@ -164,13 +164,13 @@ func TestNotWAL(t *testing.T) {
 	random := seeded(t)
 	key := newKey(t, "writer")
 	db := questdb.Start(t, questdb.Options{Keys: []*auth.Key{key}, Conf: map[string]string{"cairo.o3.max.lag": "0"}})
-	for _, table := range []string{"bypass", "second"} {
+	for _, table := range []string{"no_wal", "second"} {
 		db.MustQuery("create table " + table + " (writer symbol, n long, timestamp timestamp) timestamp(timestamp) partition by day bypass wal")
 	}
 	p := proxytest.Options{Plain: *soak}.Start(t, proxytest.EnvFor(key, db.ILP()).With(
 		"ILP_SETTLE", "3s", "ILP_BUFFER", "256MiB", "ILP_RETRY_MAX", "500ms", "ILP_CONFIRM_INTERVAL", "1s"))
 	// Several lanes write to each table: each is the others' second writer.
-	l := startLoad(t, p, 8, short(4_000, 20_000), "bypass", "second")
+	l := startLoad(t, p, 8, short(4_000, 20_000), "no_wal", "second")
 	times := short(2, 20)
 	for range times {
 		time.Sleep(between(random, 3*time.Second, short(6*time.Second, 9*time.Second)))
@@ -182,7 +182,7 @@ func TestNotWAL(t *testing.T) {
 	db.Kill() // what is settled stays
 	db.Start()
 	counts := l.check(db, arrive)
-	t.Logf("twice per kill: %d", (counts["bypass"].twice+counts["second"].twice)/times)
+	t.Logf("twice per kill: %d", (counts["no_wal"].twice+counts["second"].twice)/times)
 	p.Stop(arrive)
 }
 
