@@ -2,9 +2,11 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"questdb-ilp-proxy/proxy/ilp"
+	"questdb-ilp-proxy/proxy/upstream"
 )
 
 // livesWithin is how long a server may take to show that it lives, when one of
@@ -62,7 +64,17 @@ func (l *Lane) failed(ctx context.Context, conn Conn, s *segment) {
 func (d *Dispatcher) lives(ctx context.Context, addr string, w Witness) bool {
 	ctx, cancel := context.WithTimeout(ctx, livesWithin)
 	defer cancel()
-	return d.o.Source.Prove(ctx, addr) == nil && w.Alive(ctx)
+	for {
+		err := d.o.Source.Prove(ctx, addr)
+		switch {
+		case err == nil && w.Alive(ctx):
+			return true
+		case errors.Is(err, upstream.ErrLate):
+			continue // it is busy, or was stopped: let it show that it is not any more
+		}
+		d.log.Debug("a server does not show that it lives", "server", addr, "witnesses", w.Some(), "error", err)
+		return false
+	}
 }
 
 // failureCause says in a sentence why a connection failed.
