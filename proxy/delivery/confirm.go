@@ -56,7 +56,7 @@ func (l *Lane) confirm(ctx context.Context, conn Conn, s *segment) {
 	}
 
 	began := time.Now()
-	w := l.witness(ctx, conn) // before the FIN can come
+	w := l.d.witness(ctx, conn) // before the FIN can come
 	if err := l.end(ctx, conn, s, path, largest); err != nil {
 		l.failed(ctx, conn, s)
 		return
@@ -125,14 +125,14 @@ func (l *Lane) tookSegment(s *segment) {
 
 // witness notes who else is connected to conn's server. Where nobody is, as in a
 // pool that is too small, it waits a little for somebody.
-func (l *Lane) witness(ctx context.Context, conn Conn) Witness {
+func (d *Dispatcher) witness(ctx context.Context, conn Conn) Witness {
 	deadline := time.Now().Add(witnessWait)
 	for {
-		w := l.d.o.Source.Witness(conn)
+		w := d.o.Source.Witness(conn)
 		if w.Some() || time.Now().After(deadline) {
 			return w
 		}
-		l.d.o.Source.Hurry(1, witnessWait+l.d.o.Settle) // somebody has to stay
+		d.o.Source.Hurry(1, witnessWait+d.o.Settle) // somebody has to stay
 		t := time.NewTimer(10 * time.Millisecond)
 		select {
 		case <-t.C:
