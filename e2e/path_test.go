@@ -87,12 +87,13 @@ func checkNumbered(t *testing.T, db *questdb.Server, table string, writers, rows
 // sign of trouble.
 func checkCounters(t *testing.T, p *proxytest.Proxy, records int) {
 	t.Helper()
-	for _, name := range []string{"records_received_total", "records_written_total"} {
+	p.WaitMetric(arrive, proxytest.Equal(0), "journal_records")
+	for _, name := range []string{"records_received_total", "records_written_total", "records_settled_total"} {
 		if v := p.Metric(name); v != float64(records) {
 			t.Errorf("%s is %v, want %d", name, v, records)
 		}
 	}
-	for _, name := range []string{"fragments_total", "records_rejected_total", "lane_failures_total", "journal_records"} {
+	for _, name := range []string{"fragments_total", "records_rejected_total", "records_replayed_total", "lane_failures_total"} {
 		if v := p.Metric(name); v != 0 {
 			t.Errorf("%s is %v, want 0", name, v)
 		}

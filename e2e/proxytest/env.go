@@ -21,7 +21,8 @@ func EnvFor(key *auth.Key, upstream ...string) Env {
 	if err != nil {
 		panic(err) // a key that was made by this process
 	}
-	return Env{"ILP_UPSTREAM": strings.Join(upstream, ","), "ILP_AUTH_JWK": string(jwk)}
+	return Env{"ILP_UPSTREAM": strings.Join(upstream, ","), "ILP_AUTH_JWK": string(jwk),
+		"ILP_CONFIRM_INTERVAL": "500ms"} // most tests end when all is settled
 }
 
 // With returns a copy of e with further variables, given as name, value, name,

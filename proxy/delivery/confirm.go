@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"questdb-ilp-proxy/proxy/ilp"
@@ -192,6 +193,9 @@ func (d *Dispatcher) settle(ctx context.Context, addr string, w Witness, settle 
 		}
 		proof := d.o.Source.Prove(ctx, addr)
 		if !w.Alive(ctx) {
+			if proof != nil {
+				return fmt.Errorf("%w (%w)", errNotProven, proof)
+			}
 			return errNotProven
 		}
 		if proof == nil {
@@ -204,21 +208,24 @@ func (d *Dispatcher) settle(ctx context.Context, addr string, w Witness, settle 
 func (l *Lane) judge() (failed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, v := range l.verdicts {
+	for len(l.verdicts) > 0 {
+		v := l.verdicts[0]
+		l.verdicts = slices.Delete(l.verdicts, 0, 1)
 		switch {
 		case v.err == nil:
 			l.settled(v.s)
 		case errors.Is(v.err, context.Canceled):
-		default:
-			n := l.j.fail(v.s)
-			if n == 0 {
-				continue // failed already, with an older one
+		case slices.Contains(l.j.segments, v.s): // else it failed with an older one
+			// A session may be writing to the open segment, which fails with this one.
+			for l.writing && !l.handed {
+				l.still.Wait()
 			}
+			l.stop()
+			l.conn = nil
 			failed = true
-			l.lost(n, v.err)
+			l.lost(l.j.fail(v.s), v.err)
 		}
 	}
-	l.verdicts = l.verdicts[:0]
 	return failed
 }
 

@@ -231,7 +231,7 @@ func (d *Dispatcher) othersBusy(l *Lane) bool {
 // memory is short, it has to be confirmed, and so freed, sooner.
 func (d *Dispatcher) segmentSize() int64 {
 	if d.o.AtMostOnce {
-		return d.o.ConfirmBytes // it holds no memory
+		return noLimit // it holds no memory: confirming now and then is enough to count by
 	}
 	if d.budget.Waiting() > 0 || d.evidence.wanted.Load() > 0 {
 		return hurriedSegment

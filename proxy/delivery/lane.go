@@ -306,9 +306,12 @@ func (l *Lane) carry(ctx context.Context, conn Conn) {
 		case due && written:
 			l.confirm(ctx, conn, s)
 			return
-		case due && idle:
+		case idle && l.d.isDraining():
 			l.abandon(conn, s)
 			return
+		case overdue: // nothing was written yet
+			overdue = false
+			interval.Reset(l.d.o.ConfirmInterval)
 		}
 		select {
 		case <-l.wake:

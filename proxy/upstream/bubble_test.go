@@ -291,8 +291,8 @@ func TestIdleConnectionsAreRenewedWhereThereIsNoRoom(t *testing.T) {
 
 func TestSlowChallengeMakesProbationLonger(t *testing.T) {
 	for challenge, want := range map[time.Duration]time.Duration{
-		0:                      100 * time.Millisecond,
-		10 * time.Millisecond:  100 * time.Millisecond,
+		0:                      probationMin,
+		10 * time.Millisecond:  probationMin,
 		100 * time.Millisecond: 500 * time.Millisecond,
 		15 * time.Second:       2 * time.Second,
 	} {

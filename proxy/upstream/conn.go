@@ -63,7 +63,7 @@ type Conn struct {
 	nudges   int       // callers of Witnesses.Alive that want its keep-alive probes
 	pings    int       // LFs that the pool sent over it
 	pingedAt time.Time // the latest of them
-	// successors are the other connections to its server at its half-close.
+	// successors are the other connections to its server before its half-close.
 	successors []*Conn
 	leaving    bool // its owner is about to half-close it: no witness for anything later
 }
@@ -216,7 +216,10 @@ func (c *Conn) CloseWrite() error {
 		return nil
 	}
 	c.pool.mu.Lock()
-	c.successors = c.pool.others(c)
+	if !c.leaving {
+		c.leaving = true
+		c.successors = c.pool.others(c)
+	}
 	c.pool.mu.Unlock()
 	first, err := c.halfClose()
 	if err != nil {

@@ -17,7 +17,7 @@ const (
 	// A server that refuses closes 0.1 to 10 ms after the signature, whether the
 	// key id is unknown or the signature wrong. Probation is ten times that, more
 	// on a slow path or before a busy server: there the challenge was slow as well.
-	probationMin    = 100 * time.Millisecond
+	probationMin    = 250 * time.Millisecond
 	probationFactor = 5
 	probationMax    = 2 * time.Second
 

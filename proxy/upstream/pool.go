@@ -270,6 +270,9 @@ func (p *Pool) withdraw(w *waiter) {
 // takeIdle hands out the newest idle connection to addr ("": to any server), nil if
 // there is none. mu is held.
 func (p *Pool) takeIdle(addr string) *Conn {
+	if p.lastWitness() {
+		return nil // another one is being made
+	}
 	if addr != "" {
 		return p.takeIdleAddr(addr)
 	}
@@ -289,6 +292,15 @@ func (p *Pool) takeIdle(addr string) *Conn {
 		return c
 	}
 	return nil
+}
+
+// lastWitness reports whether the only idle connection must stay, to bear witness
+// for those that are handed out, which all end soon. Where there is no room to make
+// another one it is handed out all the same. mu is held.
+func (p *Pool) lastWitness() bool {
+	fresh, old, _ := p.idle(time.Now())
+	stat := p.conns.Stat()
+	return fresh+old == 1 && stat.AcquiredResources() > 0 && (p.making > 0 || p.room() > 0)
 }
 
 func (p *Pool) takeIdleAddr(addr string) (c *Conn) {
@@ -642,10 +654,14 @@ func later(a, b time.Time) time.Time {
 
 // minIdle is how many connections are to be kept ready. mu is held.
 func (p *Pool) minIdle(now time.Time) int {
+	n := p.opts.MinIdle
 	if now.Before(p.hurry.until) {
-		return max(p.opts.MinIdle, p.hurry.n)
+		n = max(n, p.hurry.n)
 	}
-	return p.opts.MinIdle
+	if len(p.waiters) > 0 && p.conns.Stat().AcquiredResources() > 0 {
+		n = max(n, 1) // see lastWitness
+	}
+	return n
 }
 
 // ended is called by a connection's reader when it has ended, for whatever reason.
