@@ -273,7 +273,7 @@ func (d *Dispatcher) try(ctx context.Context, addr string, records []byte, p pat
 	}
 	defer conn.Discard()
 	defer context.AfterFunc(ctx, conn.Discard)() // ends a write that waits
-	w := d.witness(ctx, conn) // trials take connections as soon as they are ready
+	w := d.witness(ctx, conn)                    // trials take connections as soon as they are ready
 	began := time.Now()
 	complete := d.send(ctx, conn, records, p)
 	select {
