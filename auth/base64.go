@@ -52,8 +52,23 @@ func LooksLikeKey(text string) bool {
 	if data, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "=")); err == nil && len(data) == scalarSize {
 		return true // where "/" may be in it
 	}
-	isOther := func(c rune) bool {
-		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("+-_=", c))
+	return len(text) >= least && !strings.ContainsFunc(text, isNotBase64)
+}
+
+// MayHoldKey reports whether text looks like a key or may have one in it: a word as
+// long as a scalar, or a JWK's member d. It is for what is about to be shown.
+func MayHoldKey(text string) bool {
+	if LooksLikeKey(text) || strings.Contains(text, `"d"`) {
+		return true
 	}
-	return len(text) >= least && !strings.ContainsFunc(text, isOther)
+	for word := range strings.FieldsFuncSeq(text, isNotBase64) {
+		if len(strings.Trim(word, "=")) == base64.RawURLEncoding.EncodedLen(scalarSize) {
+			return true
+		}
+	}
+	return false
+}
+
+func isNotBase64(c rune) bool {
+	return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("+-_=", c))
 }

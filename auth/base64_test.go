@@ -25,3 +25,22 @@ func TestLooksLikeKey(t *testing.T) {
 		}
 	}
 }
+
+func TestMayHoldKey(t *testing.T) {
+	word := strings.Repeat("w", 43)
+	for text, want := range map[string]bool{
+		word:                           true,
+		"./" + word:                    true,
+		"tcp://me:" + word + "@h:9009": true,
+		"me " + word + "=":             true,
+		`x "d":"` + word[1:] + `"`:     true,
+		"/run/secrets/writer.jwk":      false,
+		"":                             false,
+		"a-name-of-a-host-with-a-very-long-first-label-in-it.example:9009": false,
+		"/run/" + word[:42] + "/" + word + "w":                             false, // no key has this length
+	} {
+		if got := MayHoldKey(text); got != want {
+			t.Errorf("MayHoldKey(%q) = %v, want %v", text, got, want)
+		}
+	}
+}

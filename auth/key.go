@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 )
 
 // Key is a key id and the P-256 private key that goes with it. It prints as its
@@ -39,6 +40,10 @@ func NewKey(id string, d Secret) (*Key, error) {
 	scalar, err := decodeNumber(d.Reveal())
 	if err != nil {
 		return nil, fmt.Errorf("private key d: %w", err)
+	}
+	// The id goes over the wire in the clear, and into the log.
+	if strings.Contains(id, strings.TrimRight(d.Reveal(), "=")) {
+		return nil, fmt.Errorf("%w: the private key d is in it", ErrKeyID)
 	}
 	private, err := newPrivate(scalar)
 	if err != nil {

@@ -48,6 +48,10 @@ func TestNewKeyRefuses(t *testing.T) {
 		"order":        {docID, order, "not a P-256 scalar"},
 		"garbage":      {docID, "$", "not base64url"},
 		"only padding": {docID, "=", "0 bytes"},
+		"d as the id":  {docD, docD, "in it"},
+		"d in the id":  {"me:" + docD, docD + "=", "in it"},
+		"JWK as id":    {`{"d":"` + docD + `"}`, docD, "looks like a JWK"},
+		"d behind id":  {"me " + docD, docD, "not shown"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := NewKey(c.id, NewSecret(c.d))

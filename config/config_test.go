@@ -132,6 +132,7 @@ func TestProblems(t *testing.T) {
 		"pool of one":            {with("ILP_POOL_MAX=1"), []string{"ILP_POOL_MAX: 1 is less than 2"}},
 		"pool negative":          {with("ILP_POOL_MIN_IDLE=-1"), []string{"ILP_POOL_MIN_IDLE: -1 is negative"}},
 		"pool not whole":         {with("ILP_POOL_MAX=2.5"), []string{"ILP_POOL_MAX: \"2.5\" is not a whole number; should be a whole number"}},
+		"no number, no unit":     {with("ILP_DIAL_TIMEOUT=NaN"), []string{"ILP_DIAL_TIMEOUT: \"NaN\" is not a duration"}},
 		"duration without unit":  {with("ILP_DIAL_TIMEOUT=10"), []string{"ILP_DIAL_TIMEOUT: \"10\" has no unit; should be with a unit, like 10s"}},
 		"duration negative":      {with("ILP_DIAL_TIMEOUT=-1s"), []string{"ILP_DIAL_TIMEOUT: -1s is negative"}},
 		"duration zero":          {with("ILP_AUTH_TIMEOUT=0"), []string{"ILP_AUTH_TIMEOUT: 0s is less than 1ms"}},
@@ -169,7 +170,7 @@ func TestProblems(t *testing.T) {
 		"key cut off":        {[]string{minimal[0], minimal[1], "ILP_AUTH_KEY=" + docD[:40]}, []string{"ILP_AUTH_KEY: private key d: it has 30 bytes"}},
 		"JWK, another curve": {[]string{minimal[0], "ILP_AUTH_JWK=" + strings.Replace(docJWK, "P-256", "P-384", 1)}, []string{"ILP_AUTH_JWK: wrong curve: crv is \"P-384\""}},
 		"JWK, mismatch":      {[]string{minimal[0], "ILP_AUTH_JWK=" + strings.Replace(docJWK, docD, docX, 1)}, []string{"ILP_AUTH_JWK: JWK \"testUser1\": private key d does not belong"}},
-		"file not there":     {[]string{minimal[0], "ILP_AUTH_JWK_FILE=/does/not/exist"}, []string{"ILP_AUTH_JWK_FILE: open /does/not/exist: no such file or directory"}},
+		"file not there":     {[]string{minimal[0], "ILP_AUTH_JWK_FILE=/does/not/exist"}, []string{"ILP_AUTH_JWK_FILE: cannot open \"/does/not/exist\": no such file or directory"}},
 		"file is a folder":   {[]string{minimal[0], "ILP_AUTH_JWK_FILE=/"}, []string{"ILP_AUTH_JWK_FILE: read /: is a directory"}},
 
 		"conf and upstream": {[]string{minimal[0], confVar("")}, []string{"QDB_CLIENT_CONF: it has an addr, and ILP_UPSTREAM is set too"}},

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -129,7 +130,11 @@ func (c *Config) readSecret(name, path string, problems *Errors) (auth.Secret, b
 	}
 	file, err := os.Open(path)
 	if err != nil {
-		problems.add(name, err.Error(), "")
+		var why *os.PathError
+		if errors.As(err, &why) { // it quotes the path, whatever that is
+			err = why.Err
+		}
+		problems.add(name, fmt.Sprintf("cannot open %s: %s", shorten(path), err), "")
 		return auth.Secret{}, false
 	}
 	defer file.Close()

@@ -78,7 +78,7 @@ func (e *valueError) should(format string, args ...any) *valueError {
 // a key that is in the wrong place stays secret.
 func shorten(value string) string {
 	const most = 60
-	if auth.LooksLikeKey(value) {
+	if auth.MayHoldKey(value) {
 		return "a value that may be a key and is not shown here"
 	}
 	if len(value) > most {

@@ -59,7 +59,7 @@ func parseDuration(text string) (any, error) {
 	if err == nil {
 		return d, nil
 	}
-	if _, bare := strconv.ParseFloat(text, 64); bare == nil {
+	if strings.Trim(text, "0123456789.") == "" {
 		return nil, invalid("%s has no unit", shorten(text)).should("with a unit, like %ss", text)
 	}
 	return nil, invalid("%s is not a duration", shorten(text))

@@ -198,6 +198,14 @@ func TestConfigurationNeverShowsSecrets(t *testing.T) {
 		"string for the upstream":    {"ILP_UPSTREAM": "tcp::addr=h;username=u;token=" + scalar + ";"},
 		"string for the listener":    where.With("ILP_LISTEN", "tcp::addr=h;username=u;token="+scalar+";"),
 		"string for the admin port":  where.With("ILP_ADMIN", "tcp::addr=h;username=u;token="+scalar+";"),
+		"JWK for a key id":           where.With("ILP_AUTH_KEY_ID", jwk(scalar), "ILP_AUTH_KEY", scalar),
+		"spaced JWK for a key id":    where.With("ILP_AUTH_KEY_ID", `{ "d": "`+scalar+`" }`, "ILP_AUTH_KEY", scalar),
+		"key for a key id":           where.With("ILP_AUTH_KEY_ID", scalar, "ILP_AUTH_KEY", scalar),
+		"key behind the key id":      where.With("ILP_AUTH_KEY_ID", "k "+scalar, "ILP_AUTH_KEY", scalar),
+		"key in the kid":             where.With("ILP_AUTH_JWK", strings.Replace(jwk(scalar), `"kid":"k"`, `"kid":"k `+scalar+`"`, 1)),
+		"key in a user name":         {"QDB_CLIENT_CONF": "tcp::addr=h;username=u " + scalar + ";token=" + scalar + ";"},
+		"key in an address":          where.With("ILP_LISTEN", "tcp://k:"+scalar+"@127.0.0.1:0"),
+		"key within a path":          where.With("ILP_AUTH_KEY_ID", "k", "ILP_AUTH_KEY_FILE", "./"+scalar),
 		"string for a path":          where.With("ILP_AUTH_JWK_FILE", "tcp::addr=h;username=u;token="+scalar+";"),
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -352,3 +352,21 @@ func TestEndWithNothingLeft(t *testing.T) {
 		t.Errorf("%d records received", end.Received)
 	}
 }
+
+// TestEndOfTheLogsReader lets go away whoever reads the log, as when a log
+// collector is restarted: nothing else may end with it.
+func TestEndOfTheLogsReader(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.EnvFor(newKey(t, "k"), nowhere(t)))
+	p.CloseLog()
+	conn, err := net.Dial("tcp", p.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "t a=1i"); err != nil { // never ends: a line for the log
+		t.Fatal(err)
+	}
+	conn.Close()
+	p.WaitMetric(10*time.Second, proxytest.Equal(1), "fragments_total")
+	p.Stop(10 * time.Second)
+}

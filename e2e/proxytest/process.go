@@ -32,6 +32,7 @@ type Proxy struct {
 	env   Env
 	cmd   *exec.Cmd
 	out   *output
+	log   *os.File // the end of the pipe that out is read from
 	addr  string
 	admin string
 	ended chan struct{} // closed when the process ended and its output is read
@@ -119,6 +120,7 @@ func (p *Proxy) run(started chan<- error) {
 		return
 	}
 	defer r.Close()
+	p.log = r
 	p.cmd.Stdout, p.cmd.Stderr = w, w
 	err = p.cmd.Start()
 	w.Close()
@@ -214,6 +216,15 @@ func (p *Proxy) Kill() {
 	p.t.Helper()
 	p.Signal(syscall.SIGKILL)
 	p.Wait(endLimit)
+}
+
+// CloseLog goes away as the reader of the proxy's log: what it writes from now on
+// is an error to it.
+func (p *Proxy) CloseLog() {
+	p.t.Helper()
+	if err := p.log.Close(); err != nil {
+		p.t.Fatalf("closing the proxy's log: %v", err)
+	}
 }
 
 // Log is all that the process wrote to its standard error and output.

@@ -52,6 +52,9 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) (exitCode 
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
 	defer signal.Stop(signals)
+	// Or whoever reads the log takes the proxy, and all that it holds, along when
+	// it goes away.
+	signal.Ignore(syscall.SIGPIPE)
 
 	limitMemory(cfg)
 	p, err := newInstance(cfg, maxClients(cfg, log), log)

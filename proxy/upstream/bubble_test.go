@@ -172,6 +172,10 @@ func TestNoTightLoopWhateverTheServerDoes(t *testing.T) {
 		}, 100, 20, 14, nil}, // two or three after each pause
 		"never speaks": {func(nc net.Conn) { _, _ = io.Copy(io.Discard, nc) }, 30, 10, 11,
 			[]string{"no challenge within 15s", "full", "stuck", "without authentication"}},
+		"does not stop speaking": {func(nc net.Conn) {
+			accept(nc)
+			_, _ = nc.Write(make([]byte, 100000))
+		}, 40, 20, 11, []string{"malformed challenge"}},
 		"speaks another protocol": {func(nc net.Conn) {
 			readLine(nc)
 			fmt.Fprint(nc, "HTTP/1.1 400 Bad Request\r\n\r\n")

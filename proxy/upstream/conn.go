@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/jackc/puddle/v2"
+
+	"questdb-ilp-proxy/auth"
 )
 
 // errClosedByServer is why a write failed after the server's FIN.
@@ -271,8 +273,15 @@ func (c *Conn) close() {
 	<-c.done
 }
 
+// maxSurplus is how many bytes of a server that should say nothing are ignored.
+const maxSurplus = 4096
+
+// errTalks is how a connection ends whose server says more than maxSurplus.
+var errTalks = fmt.Errorf("%w: the server goes on talking after the handshake", auth.ErrChallengeMalformed)
+
 // read waits for the connection's end, for its whole life. The server never says
-// anything after the handshake, so whatever it says is only counted.
+// anything after the handshake, so whatever it says is only counted; one that does
+// not stop is no QuestDB, and would keep us busy.
 func (c *Conn) read() {
 	var buf [64]byte
 	var surplus int64
@@ -283,6 +292,10 @@ func (c *Conn) read() {
 				c.log.Debug("QuestDB sent bytes, which it never does on this port; ignored", "bytes", n)
 			}
 			surplus += int64(n)
+		}
+		if err == nil && surplus > maxSurplus {
+			err = errTalks
+			c.closeOnce.Do(func() { _ = c.nc.Close() })
 		}
 		if err != nil {
 			c.finish(err, surplus)

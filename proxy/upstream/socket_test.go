@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"questdb-ilp-proxy/auth"
 	"questdb-ilp-proxy/e2e/standin"
 )
 
@@ -326,6 +327,12 @@ func TestEnds(t *testing.T) {
 				s.Conns()[0].Close()
 			},
 			func(e End) bool { return e.Err == nil && !e.Clean() },
+		},
+		"server does not stop speaking": {
+			func(t *testing.T, s *standin.Server, c *Conn) {
+				_ = s.Conns()[0].Send(bytes.Repeat([]byte("unexpected\n"), 1000)) // its end may come in between
+			},
+			func(e End) bool { return errors.Is(e.Err, auth.ErrChallengeMalformed) && !e.Clean() },
 		},
 		"our own doing": {
 			func(t *testing.T, s *standin.Server, c *Conn) { c.Discard() },
