@@ -14,7 +14,7 @@ import (
 	"questdb-ilp-proxy/e2e/questdb"
 )
 
-// undelivered counts the lines of a rejected-records file, by reason.
+// rejectedLines counts the lines of a rejected-records file, by reason.
 func rejectedLines(t *testing.T, path string) map[string]int {
 	t.Helper()
 	f, err := os.Open(path)
@@ -45,6 +45,7 @@ func rejectedLines(t *testing.T, path string) map[string]int {
 // and nothing left; without it, all that was not settled is in the file, and
 // replay brings it in.
 func TestDrain(t *testing.T) {
+	t.Parallel()
 	key := newKey(t, "writer")
 	db := questdb.Start(t, questdb.Options{Keys: []*auth.Key{key}})
 	rate := short(8_000, 20_000)

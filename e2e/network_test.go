@@ -35,6 +35,7 @@ var toxics = []struct{ name, json string }{
 // QuestDB while rows are written, and kills QuestDB now and then: no row is
 // missing.
 func TestConnectionsCut(t *testing.T) {
+	t.Parallel()
 	random := seeded(t)
 	key := newKey(t, "writer")
 	db := questdb.Start(t, questdb.Options{Keys: []*auth.Key{key}})
@@ -159,6 +160,7 @@ func TestNetworkGone(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to make a network namespace")
 	}
+	t.Parallel()
 	space := newNamespace(t)
 	key := newKey(t, "writer")
 	db := questdb.Start(t, questdb.Options{Keys: []*auth.Key{key}, Later: true})
@@ -184,6 +186,9 @@ func TestNetworkGone(t *testing.T) {
 	}
 	time.Sleep(time.Second)
 	l.end()
+	if hidden, err := p.TryMetric("path", "kind", "hidden"); err == nil && hidden > 0 {
+		t.Log("the path check believes that resets are hidden, which they are not")
+	}
 	allSettled(p, 2*arrive)
 	if c := l.check(db, arrive)["gone"]; c.twice > 0 {
 		t.Errorf("%d rows came twice into a table with keys", c.twice)
