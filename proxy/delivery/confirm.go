@@ -106,22 +106,22 @@ func (l *Lane) tail(ctx context.Context, conn Conn, s *segment) (found bool) {
 // tookSegment says that the server took all records of s.
 func (l *Lane) tookSegment(s *segment) {
 	if !l.d.quarantine.watching() || l.d.o.AtMostOnce {
-		l.d.took(nil, s.began)
+		l.d.evidence.took(s.began)
 		return
 	}
-	tables := map[string]bool{}
+	sources := map[source]bool{}
 	l.mu.Lock()
-	l.j.records(s.start, s.end, func(_, _ int64, _ *Writer, record []byte) bool {
+	l.j.records(s.start, s.end, func(_, _ int64, w *Writer, record []byte) bool {
 		if table, ok := ilp.Table(record); ok {
-			tables[table] = true
+			sources[source{w, table}] = true
 		}
 		return true
 	})
 	l.mu.Unlock()
-	for table := range tables {
-		l.d.quarantine.accepted(table)
+	for x := range sources {
+		l.d.quarantine.accepted(x.w, x.table)
 	}
-	l.d.took(nil, s.began)
+	l.d.evidence.took(s.began)
 }
 
 // witness notes who else is connected to conn's server. Where nobody is, as in a

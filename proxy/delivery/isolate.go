@@ -78,7 +78,7 @@ func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
 			return
 		}
 	}
-	l.condemn(culprit)
+	l.condemn(ctx, addr, culprit)
 }
 
 // judgeRun decides where only records behind culprit can be compared with it. If
@@ -106,7 +106,7 @@ func (l *Lane) judgeRun(ctx context.Context, addr string, culprit suspect, next,
 		l.refusesAll(ctx, addr)
 		return
 	}
-	l.condemn(suspects...)
+	l.condemn(ctx, addr, suspects...)
 }
 
 // compare reports whether a record is accepted after another one was refused at t:
@@ -145,16 +145,15 @@ func (l *Lane) lookBehind(ctx context.Context, addr string, next, run []suspect)
 }
 
 // condemn sets records aside, on evidence.
-func (l *Lane) condemn(records ...suspect) {
+func (l *Lane) condemn(ctx context.Context, addr string, records ...suspect) {
 	l.mu.Lock()
 	for _, s := range records {
 		l.setAside(s.start, s.end, s.w, s.record, ReasonRefused, "QuestDB refuses this record alone, and accepts others; see its log for why")
 	}
 	l.mu.Unlock()
 	for _, s := range records {
-		if _, closed := l.d.quarantine.refused(s.record, time.Now()); !closed {
-			s.w.countRefused()
-		}
+		l.consider(ctx, addr, s)
+		s.w.countRefused()
 	}
 	l.trouble.clear()
 }

@@ -21,102 +21,172 @@ const (
 )
 
 // quarantine knows the tables of which record after record is refused while
-// others are accepted: somebody changed a column's type, say. Their records are
-// set aside without a trial each.
+// others are accepted: for everybody, since somebody changed a column's type, say;
+// or for one writer, that has the type wrong. Their records are set aside without a
+// trial each.
 type quarantine struct {
-	// watched counts the tables that had a record refused lately; the fast path
-	// asks only for that.
+	// watched counts what had a record refused lately; the fast path asks only for
+	// that.
 	watched atomic.Int32
-	// version changes when a table comes or goes.
+	// version changes when something comes or goes.
 	version atomic.Uint64
 
 	mu     sync.Mutex
-	tables map[string]*tableTrouble
+	tables map[source]*tableTrouble
+}
+
+// A source is the records of one table that come from one writer, or from all.
+type source struct {
+	w     *Writer // nil: all
+	table string
 }
 
 type tableTrouble struct {
-	refused int
-	probe   time.Time // when the next one is due
+	refused int  // in a row
+	closed  bool // in quarantine
+	probe   time.Time
 }
 
-// watching reports whether any table had a record refused.
+// watching reports whether anything had a record refused.
 func (q *quarantine) watching() bool { return q.watched.Load() > 0 }
 
-// refused says that record was refused alone. It reports whether its table is in
-// quarantine from now on.
-func (q *quarantine) refused(record []byte, now time.Time) (table string, closed bool) {
-	table, ok := ilp.Table(record)
-	if !ok {
-		return "", false
-	}
+// refused says that a record was refused alone, and returns the sources of which
+// so many were, in a row, that they should be looked at.
+func (q *quarantine) refused(w *Writer, table string) (suspicious []source) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	t := q.tables[table]
-	if t == nil {
-		if len(q.tables) >= mostTables {
-			return table, false
+	for _, s := range []source{{nil, table}, {w, table}} {
+		t := q.tables[s]
+		if t == nil {
+			if len(q.tables) >= mostTables {
+				continue
+			}
+			if q.tables == nil {
+				q.tables = map[source]*tableTrouble{}
+			}
+			t = &tableTrouble{}
+			q.tables[s] = t
+			q.watched.Add(1)
 		}
-		t = &tableTrouble{}
-		if q.tables == nil {
-			q.tables = map[string]*tableTrouble{}
+		if t.refused++; t.refused >= inARow && !t.closed {
+			suspicious = append(suspicious, s)
 		}
-		q.tables[table] = t
-		q.watched.Add(1)
 	}
-	if t.refused++; t.refused == inARow {
-		t.probe = now.Add(probeEvery)
-		q.version.Add(1)
-	}
-	return table, t.refused >= inARow
+	return suspicious
 }
 
-// accepted says that a record of table was accepted.
-func (q *quarantine) accepted(table string) {
+// close puts s into quarantine.
+func (q *quarantine) close(s source, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	t := q.tables[table]
-	if t == nil {
+	if t := q.tables[s]; t != nil {
+		t.closed, t.probe = true, now.Add(probeEvery)
+		q.version.Add(1)
+	}
+}
+
+// accepted says that a record was accepted.
+func (q *quarantine) accepted(w *Writer, table string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, s := range []source{{nil, table}, {w, table}} {
+		if t := q.tables[s]; t != nil {
+			if t.closed {
+				q.version.Add(1)
+			}
+			delete(q.tables, s)
+			q.watched.Add(-1)
+		}
+	}
+}
+
+// holds reports whether w's records of table are in quarantine, and whether one of
+// them is to be tried all the same.
+func (q *quarantine) holds(w *Writer, table string, now time.Time) (held, probe bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, s := range []source{{nil, table}, {w, table}} {
+		if t := q.tables[s]; t != nil && t.closed {
+			held = true
+			if now.After(t.probe) {
+				t.probe = now.Add(probeEvery)
+				probe = true
+			}
+		}
+	}
+	return held, probe
+}
+
+// consider looks at the sources of a record that was refused alone: if so many of
+// them were in a row, it tries a few more of those that are pending, and puts the
+// source into quarantine only if they are refused as well.
+func (l *Lane) consider(ctx context.Context, addr string, refused suspect) {
+	table, ok := ilp.Table(refused.record)
+	if !ok {
 		return
 	}
-	if t.refused >= inARow {
-		q.version.Add(1)
+	for _, s := range l.d.quarantine.refused(refused.w, table) {
+		samples := l.samples(s)
+		for i, x := range samples {
+			answer, err := l.try(ctx, addr, x.record)
+			if err != nil {
+				return
+			}
+			if answer == taken {
+				l.d.quarantine.accepted(x.w, table)
+				break
+			}
+			if i == len(samples)-1 {
+				l.d.quarantine.close(s, time.Now())
+			}
+		}
 	}
-	delete(q.tables, table)
-	q.watched.Add(-1)
 }
 
-// holds reports whether record's table is in quarantine, and whether record is
-// to be tried all the same.
-func (q *quarantine) holds(record []byte, now time.Time) (held, probe bool) {
+// samples returns copies of the first, some and the last pending record of s.
+func (l *Lane) samples(s source) (some []suspect) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.j.skip()
+	step, last := 1, suspect{}
+	n := 0
+	l.j.records(l.j.sent, l.j.end, func(start, end int64, w *Writer, record []byte) bool {
+		if s.w != nil && s.w != w {
+			return true
+		}
+		if table, ok := ilp.Table(record); !ok || table != s.table {
+			return true
+		}
+		last = suspect{start: start, end: end}
+		if n++; n == step && len(some) < inARow {
+			some = append(some, l.suspect(start, end))
+			step *= 10
+		}
+		return true
+	})
+	if len(some) > 0 && some[len(some)-1].start != last.start {
+		some = append(some, l.suspect(last.start, last.end))
+	}
+	return some
+}
+
+// held reports whether a record of w is to be set aside because of its source. Now
+// and then it has one tried, so that what is mended comes back.
+func (d *Dispatcher) held(w *Writer, record []byte) bool {
 	table, ok := ilp.Table(record)
 	if !ok {
-		return false, false
+		return false
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	t := q.tables[table]
-	if t == nil || t.refused < inARow {
-		return false, false
-	}
-	if probe = now.After(t.probe); probe {
-		t.probe = now.Add(probeEvery)
-	}
-	return true, probe
-}
-
-// held reports whether record is to be set aside because of its table. Now and
-// then it has one tried, so that a table that is mended comes back.
-func (d *Dispatcher) held(record []byte) bool {
-	held, probe := d.quarantine.holds(record, time.Now())
+	held, probe := d.quarantine.holds(w, table, time.Now())
 	if probe {
 		p := append([]byte(nil), record...)
-		d.watchers.Go(func() { d.probe(p) })
+		d.watchers.Go(func() { d.probe(w, table, p) })
 	}
 	return held
 }
 
-// probe tries one record of a table in quarantine.
-func (d *Dispatcher) probe(record []byte) {
+// probe tries one record of a source in quarantine.
+func (d *Dispatcher) probe(w *Writer, table string, record []byte) {
 	ctx, cancel := context.WithTimeout(d.ctx, trialLimit)
 	defer cancel()
 	conn, err := d.o.Source.Acquire(ctx)
@@ -126,20 +196,9 @@ func (d *Dispatcher) probe(record []byte) {
 	addr := conn.Addr()
 	conn.Discard()
 	if a, err := d.try(ctx, addr, record, d.paths.check(ctx, addr)); err == nil && a == taken {
-		table, _ := ilp.Table(record)
+		d.quarantine.accepted(w, table)
 		d.log.Info("QuestDB accepts records of this table again", "table", table)
 	}
-}
-
-// took says that the server took records (those of one trial, if not nil) over a
-// connection on which the first was written at began.
-func (d *Dispatcher) took(records []byte, began time.Time) {
-	if records != nil && d.quarantine.watching() {
-		if table, ok := ilp.Table(records); ok {
-			d.quarantine.accepted(table)
-		}
-	}
-	d.evidence.took(began)
 }
 
 // sweep sets aside what is pending of tables that came into quarantine.
@@ -153,7 +212,7 @@ func (l *Lane) sweep() {
 	l.mu.Lock()
 	l.j.skip()
 	l.j.records(l.j.sent, l.j.end, func(from, to int64, w *Writer, record []byte) bool {
-		if l.d.held(record) {
+		if l.d.held(w, record) {
 			l.setAside(from, to, w, record, ReasonTable, tableDetail)
 			n++
 		}
@@ -161,7 +220,7 @@ func (l *Lane) sweep() {
 	})
 	l.mu.Unlock()
 	if n > 0 {
-		l.d.log.Warn("QuestDB refuses everything for a table while it accepts others; its records are set aside without trying each",
+		l.d.log.Warn("QuestDB refuses one record after the other of a table while it accepts others; they are set aside without trying each",
 			slog.Int("records", n), slog.Int("lane", l.id))
 	}
 }

@@ -168,7 +168,7 @@ func (w *Writer) Check(record []byte) (reason, detail string) {
 			return ReasonMalformed, err.Error()
 		}
 	}
-	if d.quarantine.watching() && d.held(record) {
+	if d.quarantine.watching() && d.held(w, record) {
 		return ReasonTable, tableDetail
 	}
 	return "", ""
