@@ -70,6 +70,7 @@ func nowhere(t *testing.T) string {
 func TestEndUnderLoad(t *testing.T) {
 	const polite, rude = 4, 3
 	const drain = 8 * time.Second
+	const atOnce = 50 // rows that a writer writes at once
 	key := newKey(t, "end")
 	db := questdb.Start(t, questdb.Options{Keys: []*auth.Key{key}})
 	p := proxytest.Start(t, proxytest.EnvFor(key, db.ILP()).With(
@@ -86,7 +87,7 @@ func TestEndUnderLoad(t *testing.T) {
 			close(told)
 		})
 		wg.Go(func() {
-			for n := 0; ; n++ {
+			for n := 0; ; n += atOnce {
 				if w < polite {
 					select {
 					case <-told:
@@ -95,15 +96,19 @@ func TestEndUnderLoad(t *testing.T) {
 					default:
 					}
 				}
-				row := numberedRow("load", w, n)
-				if _, err := io.WriteString(conn, row); err != nil {
+				// Some at once, so that there is always something to read.
+				var rows strings.Builder
+				for i := range atOnce {
+					rows.WriteString(numberedRow("load", w, n+i))
+				}
+				wrote[w].Add(atOnce)
+				if _, err := io.WriteString(conn, rows.String()); err != nil {
 					if w < polite {
 						t.Errorf("polite writer %d: %v", w, err)
 					}
 					cut.Add(1)
 					return
 				}
-				wrote[w].Add(1)
 			}
 		})
 	}

@@ -65,7 +65,8 @@ func TestConnectionLimit(t *testing.T) {
 
 			seen, said := int(upstream.at.Load()), int(stop())
 			t.Logf("%d writers, ILP_POOL_MAX %d: at most %d connections to the server seen, %d said", writers, limit, seen, said)
-			if seen > limit || said > limit {
+			// One that the proxy has closed already may be on its way out of the relay.
+			if seen > limit+1 || said > limit {
 				t.Errorf("%d connections seen and %d said at the same time, ILP_POOL_MAX is %d", seen, said, limit)
 			}
 			if seen < 2 || said < 2 {

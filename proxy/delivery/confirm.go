@@ -192,7 +192,13 @@ func (d *Dispatcher) settle(ctx context.Context, addr string, w Witness, settle 
 			return ctx.Err()
 		}
 		proof := d.o.Source.Prove(ctx, addr)
-		if !w.Alive(ctx) {
+		switch {
+		case w.Alive(ctx):
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case !w.Gone():
+			continue // no answer is no proof of anything: a busy machine, or the network
+		default:
 			if proof != nil {
 				return fmt.Errorf("%w (%w)", errNotProven, proof)
 			}

@@ -135,45 +135,81 @@ func (l *Lane) investigate(ctx context.Context, addr string, start, end int64) {
 // setMalformedAside sets aside the records from start to end that cannot be
 // parsed, and those behind that come from the same writers. It returns how many.
 func (l *Lane) setMalformedAside(start, end int64) (n int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	found := func(from, to int64, w *Writer, record []byte) {
+	malformed := func(w *Writer, record []byte) (reason, detail string) {
 		if err := ilp.Validate(record); err != nil {
 			w.strict.Store(true)
-			l.setAside(from, to, w, record, ReasonMalformed, err.Error())
-			n++
+			return ReasonMalformed, err.Error()
 		}
+		return "", ""
 	}
-	l.j.records(start, end, func(from, to int64, w *Writer, record []byte) bool {
-		found(from, to, w, record)
-		return true
+	if n = l.reject(start, end, malformed); n == 0 {
+		return 0
+	}
+	return n + l.reject(end, noLimit, func(w *Writer, record []byte) (reason, detail string) {
+		if !w.strict.Load() {
+			return "", ""
+		}
+		return malformed(w, record)
 	})
-	if n > 0 {
-		l.j.records(end, l.j.end, func(from, to int64, w *Writer, record []byte) bool {
-			if w.strict.Load() {
-				found(from, to, w, record)
-			}
-			return true
-		})
-	}
-	return n
 }
 
-// setAside takes a record out of what is pending and says so. The caller holds mu.
-func (l *Lane) setAside(from, to int64, w *Writer, record []byte, reason, detail string) {
-	l.j.setAside(from, to)
-	l.d.m.rejected.WithLabelValues(reason).Inc()
-	l.rejects = append(l.rejects, reject{start: from, w: w, record: Rejected{
-		Time: time.Now(), Remote: w.remote, Reason: reason, Detail: detail, Bytes: record,
-	}})
-	w.rejected(l.d)
+// reject sets aside those pending records from one offset to another for which why
+// gives a reason, and saves them. It returns how many.
+func (l *Lane) reject(from, to int64, why func(w *Writer, record []byte) (reason, detail string)) (n int) {
+	for {
+		var some []reject
+		l.mu.Lock()
+		l.j.skip()
+		from = max(from, l.j.sent)
+		l.j.records(from, min(to, l.j.end), func(start, end int64, w *Writer, record []byte) bool {
+			if reason, detail := why(w, record); reason != "" {
+				some = append(some, reject{start, end, w, Rejected{Time: time.Now(), Remote: w.remote, Reason: reason, Detail: detail, Bytes: record}})
+				from = end
+			}
+			return len(some) < putAtOnce
+		})
+		l.mu.Unlock()
+		n += len(some)
+		if len(some) == 0 || !l.putAside(some) || len(some) < putAtOnce {
+			return n
+		}
+	}
+}
+
+// putAside saves records and takes them out of what is pending. If they cannot be
+// saved they are taken out all the same, to be offered again, and it returns false.
+func (l *Lane) putAside(some []reject) (saved bool) {
+	records := make([]Rejected, len(some))
+	for i, r := range some {
+		records[i] = r.record
+	}
+	saved = l.d.o.Rejects.Put(records...) == nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range some {
+		l.d.m.rejected.WithLabelValues(r.record.Reason).Inc()
+		if saved {
+			l.j.dismiss(r.start, r.end)
+		} else {
+			l.j.setAside(r.start, r.end)
+			l.rejects = append(l.rejects, r)
+		}
+		r.w.rejected(l.d)
+	}
+	if saved {
+		l.j.clean()
+	} else {
+		l.unsaved.Store(int64(len(l.rejects)))
+		l.saveTimer.Reset(saveEvery)
+	}
+	return saved
 }
 
 // A reject is a record that was set aside and is to be saved.
 type reject struct {
-	start  int64
-	w      *Writer
-	record Rejected
+	start, end int64
+	w          *Writer
+	record     Rejected
 }
 
 // save hands the records that were set aside to the sink. What it does not take

@@ -146,11 +146,12 @@ func (l *Lane) lookBehind(ctx context.Context, addr string, next, run []suspect)
 
 // condemn sets records aside, on evidence.
 func (l *Lane) condemn(ctx context.Context, addr string, records ...suspect) {
-	l.mu.Lock()
+	var some []reject
 	for _, s := range records {
-		l.setAside(s.start, s.end, s.w, s.record, ReasonRefused, "QuestDB refuses this record alone, and accepts others; see its log for why")
+		some = append(some, reject{s.start, s.end, s.w, Rejected{Time: time.Now(), Remote: s.w.remote, Reason: ReasonRefused,
+			Detail: "QuestDB refuses this record alone, and accepts others; see its log for why", Bytes: s.record}})
 	}
-	l.mu.Unlock()
+	l.putAside(some)
 	for _, s := range records {
 		l.consider(ctx, addr, s)
 		s.w.countRefused()

@@ -73,9 +73,10 @@ type segment struct {
 	records, bytes int64
 }
 
-// A hole is a record that was set aside.
+// A hole is a record that was set aside, or several in a row that are saved.
 type hole struct {
 	start, end int64
+	records    int64
 	saved      bool // it is in the rejected-records file
 }
 
@@ -150,7 +151,7 @@ func (j *journal) idle() bool {
 func (j *journal) skip() {
 	for i := j.holeFrom(j.sent); i < len(j.holes) && j.holes[i].start == j.sent; i++ {
 		j.sent, j.counted = j.holes[i].end, j.holes[i].end
-		j.sentRecords++
+		j.sentRecords += j.holes[i].records
 	}
 }
 
@@ -255,9 +256,22 @@ func (j *journal) setAside(start, end int64) {
 	if start < j.sent {
 		panic("delivery: a record is set aside that is on its way")
 	}
-	i := j.holeFrom(start)
-	j.holes = slices.Insert(j.holes, i, hole{start: start, end: end})
+	j.holes = slices.Insert(j.holes, j.holeFrom(start), hole{start: start, end: end, records: 1})
 	j.unsettled--
+}
+
+// dismiss is setAside and save at once. Of rubbish by the megabyte it remembers only
+// where it begins and ends.
+func (j *journal) dismiss(start, end int64) {
+	i := j.holeFrom(start)
+	if i > 0 && j.holes[i-1].saved && j.holes[i-1].end == start && start > j.sent {
+		j.holes[i-1].end = end
+		j.holes[i-1].records++
+		j.unsettled--
+		return
+	}
+	j.setAside(start, end)
+	j.holes[i].saved = true
 }
 
 // save says that the records that were set aside at these offsets are kept
@@ -315,6 +329,6 @@ func (j *journal) records(from, to int64, f func(start, end int64, w *Writer, re
 }
 
 func (j *journal) isHole(start int64) bool {
-	i := j.holeFrom(start)
-	return i < len(j.holes) && j.holes[i].start == start
+	i := j.holeFrom(start+1) - 1
+	return i >= 0 && start < j.holes[i].end
 }

@@ -208,17 +208,12 @@ func (l *Lane) sweep() {
 		return
 	}
 	l.swept = version
-	n := 0
-	l.mu.Lock()
-	l.j.skip()
-	l.j.records(l.j.sent, l.j.end, func(from, to int64, w *Writer, record []byte) bool {
+	n := l.reject(0, noLimit, func(w *Writer, record []byte) (reason, detail string) {
 		if l.d.held(w, record) {
-			l.setAside(from, to, w, record, ReasonTable, tableDetail)
-			n++
+			return ReasonTable, tableDetail
 		}
-		return true
+		return "", ""
 	})
-	l.mu.Unlock()
 	if n > 0 {
 		l.d.log.Warn("QuestDB refuses one record after the other of a table while it accepts others; they are set aside without trying each",
 			slog.Int("records", n), slog.Int("lane", l.id))

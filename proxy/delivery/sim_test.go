@@ -192,6 +192,8 @@ func (s *simServer) Witness(conn Conn) Witness {
 
 func (w simWitness) Some() bool { return true }
 
+func (w simWitness) Gone() bool { return !w.Alive(context.Background()) }
+
 func (w simWitness) Alive(context.Context) bool {
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()

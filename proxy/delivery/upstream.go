@@ -32,6 +32,8 @@ type Conn interface {
 type Witness interface {
 	// Some reports whether there was any.
 	Some() bool
+	// Gone reports whether all of them have ended.
+	Gone() bool
 	// Alive reports whether one of them is still open and its server's kernel
 	// answers: then the server process that was there has been there ever since.
 	Alive(ctx context.Context) bool

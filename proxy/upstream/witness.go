@@ -173,6 +173,13 @@ func (w *Witnesses) Some() bool {
 	return slices.ContainsFunc(w.members, func(c *Conn) bool { return !c.leaving && c.alive() })
 }
 
+// Gone reports whether all of them have ended, so that none can bear witness any more.
+func (w *Witnesses) Gone() bool {
+	w.pool.mu.Lock()
+	defer w.pool.mu.Unlock()
+	return !slices.ContainsFunc(w.members, (*Conn).alive)
+}
+
 // Alive reports whether one of the connections is still open, and its peer's kernel
 // answered something that was sent after the call: an LF over an idle one; over one
 // that is handed out, whatever its owner sent, or a keep-alive probe. It waits at
