@@ -94,6 +94,11 @@ func (s *session) timeout() (reason string, over bool) {
 	case now.Sub(s.lastRead) < s.srv.o.IdleTimeout:
 		s.setDeadline(s.lastRead.Add(s.srv.o.IdleTimeout))
 		return "", false
+	case s.readable():
+		// It was the proxy that did not read: its memory was full.
+		s.lastRead = now
+		s.setDeadline(now.Add(s.srv.o.IdleTimeout))
+		return "", false
 	}
 	s.srv.limit.Log(s.srv.ctx, slog.LevelInfo, endIdle, "disconnected a writer that was silent for ILP_CLIENT_IDLE_TIMEOUT",
 		slog.String("remote", s.out.Remote()))

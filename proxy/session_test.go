@@ -115,7 +115,7 @@ func TestFragmentIsDroppedAndCounted(t *testing.T) {
 }
 
 func TestFullBufferHoldsWritersBackAndLosesNothing(t *testing.T) {
-	const rows = 200_000
+	const rows = 500_000 // 40 MB: far more than the kernel holds
 	h := start(t, Options{}, delivery.Options{Memory: 1 << 20})
 	c := h.dial(t)
 	var want strings.Builder
@@ -132,7 +132,7 @@ func TestFullBufferHoldsWritersBackAndLosesNothing(t *testing.T) {
 		_ = c.CloseWrite()
 		sent <- err
 	}()
-	await(t, "the session to wait for memory", func() bool { return testutil.ToFloat64(h.m.bytes) > 1<<20 && h.waiting() })
+	await(t, "the session to wait for memory", h.waiting)
 	if got := h.used(); got > 1<<20 {
 		t.Errorf("%d bytes held, more than the limit", got)
 	}
@@ -182,4 +182,29 @@ func TestIdleTimeout(t *testing.T) {
 	if n := testutil.ToFloat64(h.m.ended.WithLabelValues(endIdle)); n != 1 {
 		t.Errorf("%v sessions ended for idleness, want 1", n)
 	}
+}
+
+// TestIdleTimeoutIsTheWriters has a writer that waits because the proxy's memory is
+// full: it is not the one who is idle.
+func TestIdleTimeoutIsTheWriters(t *testing.T) {
+	h := start(t, Options{IdleTimeout: time.Second}, delivery.Options{Memory: 1 << 20})
+	c := h.dial(t)
+	send(t, c, "t v=1i\n")
+	h.arrived(t, "t v=1i\n") // from here on there is a connection
+	h.db.Stall()
+	rows := strings.Repeat("t s=\""+strings.Repeat("x", 90)+"\"\n", 400_000) // far more than the kernel holds
+	sent := make(chan error, 1)
+	go func() {
+		_, err := c.Write([]byte(rows))
+		_ = c.CloseWrite()
+		sent <- err
+	}()
+	await(t, "the session to wait for memory", h.waiting)
+	timeouts := time.NewTimer(2500 * time.Millisecond) // several of them
+	<-timeouts.C
+	h.db.Resume()
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	h.arrived(t, "t v=1i\n"+rows)
 }

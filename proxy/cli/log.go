@@ -12,10 +12,11 @@ import (
 	"questdb-ilp-proxy/config"
 )
 
-// newLogger returns the logger that the configuration asks for, writing to w.
-func newLogger(w io.Writer, cfg *config.Config, environ []string) *slog.Logger {
+// newLogger returns the logger that the configuration asks for, writing to out what
+// is to appear on w.
+func newLogger(out, w io.Writer, cfg *config.Config, environ []string) *slog.Logger {
 	file, isFile := w.(*os.File)
-	return slog.New(newHandler(w, cfg, isFile && term.IsTerminal(int(file.Fd())), environ))
+	return slog.New(newHandler(out, cfg, isFile && term.IsTerminal(int(file.Fd())), environ))
 }
 
 // newHandler decides on text or JSON: auto is text on a terminal. Text has

@@ -50,7 +50,7 @@ func TestFileIsNoTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	newLogger(file, &config.Config{LogFormat: config.LogAuto}, nil).Info("hello")
+	newLogger(file, file, &config.Config{LogFormat: config.LogAuto}, nil).Info("hello")
 	if data, err := os.ReadFile(file.Name()); err != nil || !json.Valid(data) {
 		t.Errorf("got %q, %v", data, err)
 	}

@@ -4,11 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"questdb-ilp-proxy/config"
+	"questdb-ilp-proxy/proxy/logging"
 )
+
+// logGrace is how long the end waits for whoever reads the log.
+const logGrace = time.Second
 
 func (p *program) serveCommand() *cobra.Command {
 	return &cobra.Command{
@@ -28,7 +33,9 @@ func (p *program) runServe(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return p.configError(err)
 	}
-	logger := newLogger(p.stderr, cfg, p.environ)
+	out := logging.NewAsync(p.stderr)
+	defer out.Close(logGrace)
+	logger := newLogger(out, p.stderr, cfg, p.environ)
 	for _, warning := range cfg.Warnings {
 		logger.Warn("configuration: " + warning)
 	}
