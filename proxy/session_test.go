@@ -116,16 +116,17 @@ func TestFragmentIsDroppedAndCounted(t *testing.T) {
 
 func TestFullBufferHoldsWritersBackAndLosesNothing(t *testing.T) {
 	const rows = 500_000 // 40 MB: far more than the kernel holds
-	h := start(t, Options{}, delivery.Options{Memory: 1 << 20})
-	c := h.dial(t)
+	// Beforehand: a lane that is quiet for long has what it wrote confirmed.
 	var want strings.Builder
 	want.WriteString("t v=1i\n")
-	send(t, c, want.String())
-	h.arrived(t, want.String()) // from here on there is a connection
-	h.db.Stall()
 	for i := range rows {
 		fmt.Fprintf(&want, "t s=\"%060d\" %d\n", i, i)
 	}
+	h := start(t, Options{}, delivery.Options{Memory: 1 << 20})
+	c := h.dial(t)
+	send(t, c, "t v=1i\n")
+	h.arrived(t, "t v=1i\n") // from here on there is a connection
+	h.db.Stall()
 	sent := make(chan error, 1)
 	go func() {
 		_, err := c.Write([]byte(want.String()[len("t v=1i\n"):]))
@@ -187,12 +188,12 @@ func TestIdleTimeout(t *testing.T) {
 // TestIdleTimeoutIsTheWriters has a writer that waits because the proxy's memory is
 // full: it is not the one who is idle.
 func TestIdleTimeoutIsTheWriters(t *testing.T) {
+	rows := strings.Repeat("t s=\""+strings.Repeat("x", 90)+"\"\n", 400_000) // far more than the kernel holds
 	h := start(t, Options{IdleTimeout: time.Second}, delivery.Options{Memory: 1 << 20})
 	c := h.dial(t)
 	send(t, c, "t v=1i\n")
 	h.arrived(t, "t v=1i\n") // from here on there is a connection
 	h.db.Stall()
-	rows := strings.Repeat("t s=\""+strings.Repeat("x", 90)+"\"\n", 400_000) // far more than the kernel holds
 	sent := make(chan error, 1)
 	go func() {
 		_, err := c.Write([]byte(rows))

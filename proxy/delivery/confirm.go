@@ -148,7 +148,7 @@ func (d *Dispatcher) witness(ctx context.Context, conn Conn) Witness {
 // end pads and half-closes conn and waits for the server's FIN. It returns nil if
 // that is as it should be: everything was read, and no record refused.
 func (l *Lane) end(ctx context.Context, conn Conn, s *segment, path path, largest int) error {
-	if !path.quiet(ctx, conn) {
+	if !l.d.quiet(ctx, conn, path) {
 		return fmt.Errorf("QuestDB at %s closed the connection", conn.Addr())
 	}
 	if _, err := conn.Write(path.padding(conn, largest)); err != nil {

@@ -13,10 +13,14 @@ import (
 // its connections has failed. If it takes longer, it is an outage.
 const livesWithin = 2 * time.Second
 
+// startTime is less than a QuestDB needs to start: 0.7 s and more was measured.
+const startTime = 300 * time.Millisecond
+
 // failed finds out what the end of conn, which carried s, means: nothing, an
 // outage, or that the server refused a record.
 func (l *Lane) failed(ctx context.Context, conn Conn, s *segment) {
 	w := l.d.o.Source.Witness(conn)
+	ended := time.Now()
 	l.quiesce()
 	start, end, written := s.start, s.end, s.bytes > 0
 	if !written {
@@ -35,7 +39,7 @@ func (l *Lane) failed(ctx context.Context, conn Conn, s *segment) {
 	}
 	l.d.m.failures.Inc()
 	l.interval = firstInterval
-	lives := l.d.lives(ctx, conn.Addr(), w)
+	lives := l.d.lives(ctx, conn.Addr(), w, ended)
 
 	l.mu.Lock()
 	first := s
@@ -59,15 +63,15 @@ func (l *Lane) failed(ctx context.Context, conn Conn, s *segment) {
 	l.investigate(ctx, conn.Addr(), start, end)
 }
 
-// lives reports whether the server that w is connected to is still there, and
-// answers.
-func (d *Dispatcher) lives(ctx context.Context, addr string, w Witness) bool {
+// lives reports whether the server, of which a connection ended at t, is still there
+// and answers: at once, since no server starts that fast; or w is still connected.
+func (d *Dispatcher) lives(ctx context.Context, addr string, w Witness, t time.Time) bool {
 	ctx, cancel := context.WithTimeout(ctx, livesWithin)
 	defer cancel()
 	for {
 		err := d.o.Source.Prove(ctx, addr)
 		switch {
-		case err == nil && w.Alive(ctx):
+		case err == nil && (time.Since(t) < startTime || w.Alive(ctx)):
 			return true
 		case errors.Is(err, upstream.ErrLate):
 			continue // it is busy, or was stopped: let it show that it is not any more

@@ -34,6 +34,9 @@ func TestModel(t *testing.T) {
 }
 
 const (
+	// starts is the least time that a QuestDB needs to start.
+	starts = 700 * time.Millisecond
+
 	badType = "x"        // marks a record that the server refuses
 	rubbish = "broken\n" // ends one that is malformed
 )
@@ -131,13 +134,14 @@ func history(t *testing.T, seed uint64) {
 		switch rng.IntN(6) {
 		case 0, 1:
 			s.kill(rng.IntN(2) == 0)
-			time.Sleep(time.Duration(rng.IntN(3000)) * time.Millisecond)
+			time.Sleep(starts + time.Duration(rng.IntN(3000))*time.Millisecond)
 			s.start()
 		case 2:
 			s.change(func() { s.paused = true })
 			time.Sleep(time.Duration(rng.IntN(2000)) * time.Millisecond)
 			if rng.IntN(2) == 0 {
 				s.kill(false)
+				time.Sleep(starts)
 				s.start()
 			}
 			s.change(func() { s.paused = false })

@@ -28,6 +28,8 @@ const (
 	// quietTime is how long a refusing server needs at most to close, where we
 	// must wait for that: it takes 20 to 60 ms.
 	quietTime = 250 * time.Millisecond
+	// refusalTime is a little more than those 20 to 60 ms.
+	refusalTime = 100 * time.Millisecond
 	// verdictTime is how long the path check waits for a server to close because
 	// of a malformed record, before it concludes that this one does not.
 	verdictTime = time.Second
@@ -77,20 +79,35 @@ func (p path) padding(conn Conn, largest int) []byte {
 	return bytes.Repeat([]byte{'\n'}, n)
 }
 
-// quiet waits, where resets do not reach us, for as long as a refusing server
-// takes to close, and reports whether conn is still open.
-func (p path) quiet(ctx context.Context, conn Conn) bool {
+// quiet waits, where resets do not reach us, for as long as a refusing server takes
+// to close, and reports whether conn is still open. A server that is stopped refuses
+// nothing, so it must answer before that time and after it.
+func (d *Dispatcher) quiet(ctx context.Context, conn Conn, p path) (open bool) {
 	if !p.hides() {
 		return true
 	}
-	t := time.NewTimer(quietTime)
-	defer t.Stop()
+	for {
+		first := d.o.Source.Prove(ctx, conn.Addr())
+		if !stillOpen(ctx, conn, quietTime) {
+			return false
+		}
+		if first == nil && d.o.Source.Prove(ctx, conn.Addr()) == nil {
+			// It may have been stopped until just now.
+			return stillOpen(ctx, conn, refusalTime)
+		}
+	}
+}
+
+// stillOpen waits for t and reports whether conn is open all the time.
+func stillOpen(ctx context.Context, conn Conn, t time.Duration) bool {
+	timer := time.NewTimer(t)
+	defer timer.Stop()
 	select {
 	case <-conn.Done():
 		return false
 	case <-ctx.Done():
 		return false
-	case <-t.C:
+	case <-timer.C:
 		return true
 	}
 }
@@ -289,7 +306,7 @@ func (d *Dispatcher) try(ctx context.Context, addr string, records []byte, p pat
 			d.evidence.took(began)
 		}
 		return taken, nil
-	case !d.lives(ctx, addr, w):
+	case !d.lives(ctx, addr, w, time.Now()):
 		return broken, errNotProven
 	case complete:
 		return refused, nil
@@ -303,7 +320,7 @@ func (d *Dispatcher) send(ctx context.Context, conn Conn, records []byte, p path
 	if _, err := conn.Write(records); err != nil {
 		return false
 	}
-	if !p.quiet(ctx, conn) {
+	if !d.quiet(ctx, conn, p) {
 		return true // the server had all records, and closed
 	}
 	if _, err := conn.Write(p.padding(conn, len(records))); err != nil {
