@@ -160,17 +160,13 @@ func TestNetworkGone(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to make a network namespace")
 	}
-	// Not beside others: QuestDB listens on all addresses here, and a connection that
-	// another test makes from one of them may have taken its port.
 	space := newNamespace(t)
 	key := newKey(t, "writer")
-	db := questdb.Start(t, questdb.Options{Keys: []*auth.Key{key}, Later: true})
+	db := questdb.Start(t, questdb.Options{Keys: []*auth.Key{key}, AllAddresses: true})
 	_, port, err := net.SplitHostPort(db.ILP())
 	if err != nil {
 		t.Fatal(err)
 	}
-	db.SetConf(map[string]string{"line.tcp.net.bind.to": "0.0.0.0:" + port})
-	db.Start()
 	makeTable(db, "gone", true)
 	p := proxytest.Options{Plain: *soak, Namespace: space.name}.Start(t,
 		proxytest.EnvFor(key, net.JoinHostPort(space.upstreamHost, port)).With(

@@ -17,7 +17,7 @@ func (p *Process) settings() map[string]string {
 		"http.bind.to":          p.http.addr,
 		"http.min.enabled":      "false",
 		"pg.net.bind.to":        p.pg.addr,
-		"line.tcp.net.bind.to":  p.ilp.addr,
+		"line.tcp.net.bind.to":  p.bindILP(),
 		"line.udp.enabled":      "false", // it would bind one port for all
 		"telemetry.enabled":     "false",
 		"metrics.enabled":       "false",

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reservation keeps a loopback port of the kernel's choice for one server, from
+// reservation keeps a port of the kernel's choice for one server, from
 // before its first start until after its last, so that no start loses a race
 // and a restart finds its port free. It is a socket that is bound and never
 // listens: the kernel gives the port to nobody else and refuses connections to
@@ -31,7 +31,7 @@ func ReservePorts(n int) (ports []int, release func(), err error) {
 		}
 	}
 	for range n {
-		r, err := reservePort()
+		r, err := reservePort(false)
 		if err != nil {
 			release()
 			return nil, nil, err
@@ -42,7 +42,9 @@ func ReservePorts(n int) (ports []int, release func(), err error) {
 	return ports, release, nil
 }
 
-func reservePort() (*reservation, error) {
+// reservePort reserves a port on 127.0.0.1, or on all addresses of the machine: a
+// port that is free on one may be somebody's on another.
+func reservePort(everywhere bool) (*reservation, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("reserving a port: %w", os.NewSyscallError("socket", err))
@@ -55,7 +57,11 @@ func reservePort() (*reservation, error) {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return fail("setsockopt", err)
 	}
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+	var bindTo unix.SockaddrInet4
+	if !everywhere {
+		bindTo.Addr = [4]byte{127, 0, 0, 1}
+	}
+	if err := unix.Bind(fd, &bindTo); err != nil {
 		return fail("bind", err)
 	}
 	sa, err := unix.Getsockname(fd)

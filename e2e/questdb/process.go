@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"runtime"
@@ -27,6 +28,9 @@ type Options struct {
 	AuthLines []string
 	// NoAuth leaves the ILP port open to everyone.
 	NoAuth bool
+
+	// AllAddresses has the ILP port listen on all addresses of the machine.
+	AllAddresses bool
 
 	// Conf are further settings for server.conf; they win over this package's.
 	Conf map[string]string
@@ -90,8 +94,8 @@ func Run(ctx context.Context, o Options) (_ *Process, err error) {
 			err = errors.Join(err, p.Close())
 		}
 	}()
-	for _, r := range []**reservation{&p.ilp, &p.http, &p.pg} {
-		if *r, err = reservePort(); err != nil {
+	for r, everywhere := range map[**reservation]bool{&p.ilp: o.AllAddresses, &p.http: false, &p.pg: false} {
+		if *r, err = reservePort(everywhere); err != nil {
 			return nil, err
 		}
 	}
@@ -113,6 +117,14 @@ func Run(ctx context.Context, o Options) (_ *Process, err error) {
 // ILP is the address, host:port, of the ILP/TCP port. All addresses stay the
 // same over restarts.
 func (p *Process) ILP() string { return p.ilp.addr }
+
+// bindILP is what the ILP port listens on.
+func (p *Process) bindILP() string {
+	if p.opts.AllAddresses {
+		return net.JoinHostPort("0.0.0.0", strconv.Itoa(p.ilp.port))
+	}
+	return p.ilp.addr
+}
 
 // HTTP is the address of the HTTP server. That of 7.x rarely answers.
 func (p *Process) HTTP() string { return p.http.addr }

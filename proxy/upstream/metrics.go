@@ -4,7 +4,7 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // Metrics are the series of one pool. All label values are there from the start.
 type Metrics struct {
-	Connections      *prometheus.GaugeVec   // by state: idle, acquired, connecting
+	Connections      *prometheus.GaugeVec   // by state: idle, acquired, connecting, closing
 	Handshakes       *prometheus.CounterVec // by result
 	HandshakeSeconds prometheus.Histogram   // of successful ones, without the probation
 	Retries          prometheus.Counter     // attempts that followed a failed one
@@ -16,7 +16,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		Connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "questdb_ilp_proxy_upstream_connections",
-			Help: "Connections to QuestDB: ready (idle), in use (acquired), being made (connecting).",
+			Help: "Connections to QuestDB: ready (idle), in use (acquired), being made (connecting), being ended by the proxy (closing).",
 		}, []string{"state"}),
 		Handshakes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "questdb_ilp_proxy_handshakes_total",
@@ -36,7 +36,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Idle connections that QuestDB closed: its restart or its idle timeout. No failure.",
 		}),
 	}
-	for _, s := range []string{"idle", "acquired", "connecting"} {
+	for _, s := range []string{"idle", "acquired", "connecting", "closing"} {
 		m.Connections.WithLabelValues(s)
 	}
 	for _, k := range handshakeResults {
@@ -50,8 +50,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 
 func (m *Metrics) handshake(k kind) { m.Handshakes.WithLabelValues(string(k)).Inc() }
 
-func (m *Metrics) connections(idle, acquired, connecting int) {
+func (m *Metrics) connections(idle, acquired, connecting, closing int) {
 	m.Connections.WithLabelValues("idle").Set(float64(idle))
 	m.Connections.WithLabelValues("acquired").Set(float64(acquired))
 	m.Connections.WithLabelValues("connecting").Set(float64(connecting))
+	m.Connections.WithLabelValues("closing").Set(float64(closing))
 }

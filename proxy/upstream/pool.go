@@ -131,6 +131,7 @@ type Pool struct {
 	all     map[*Conn]struct{} // idle and acquired
 	waiters []*waiter          // in order of arrival; each gets one Conn, or its channel is closed
 	making  int                // goroutines that make a connection, or wait to
+	leaving int                // connections that were idle, and have not ended yet
 	orders  map[string]int     // those of them that make one to a certain address for waiters; "": to any
 	hurry   hurry
 	servers map[string]*serverState
@@ -199,7 +200,7 @@ func (p *Pool) Close() {
 	}
 	p.conns.Close()
 	p.goroutines.Wait()
-	p.metrics.connections(0, 0, 0)
+	p.metrics.connections(0, 0, 0, 0)
 }
 
 // waiter waits for a connection.
@@ -369,19 +370,25 @@ func (p *Pool) reconcile() {
 		p.begin(order{})
 	}
 	stat := p.conns.Stat()
-	p.metrics.connections(int(stat.IdleResources()), int(stat.AcquiredResources()), p.making)
+	p.metrics.connections(int(stat.IdleResources()), int(stat.AcquiredResources()), p.making, p.leaving)
 }
 
 // room is how many connections more there may be. One that was just made may be
 // counted twice here, never not at all. mu is held.
 func (p *Pool) room() int {
 	stat := p.conns.Stat()
-	return p.opts.Max - int(stat.IdleResources()+stat.AcquiredResources()) - p.making
+	return p.opts.Max - int(stat.IdleResources()+stat.AcquiredResources()) - p.making - p.leaving
 }
 
-// place makes room for a connection to a certain server, by closing an idle one if
-// there is no other way. mu is held.
-func (p *Pool) place() bool { return p.room() > 0 || p.evict() }
+// place reports whether there is room for a connection to a certain server. If there
+// is none it ends an idle one, unless one is ending already; once that has ended,
+// reconcile comes here again. mu is held.
+func (p *Pool) place() bool {
+	if p.room() <= 0 && p.leaving == 0 {
+		p.evict()
+	}
+	return p.room() > 0
+}
 
 // missing is how many connections to addr ("": to any server) are needed beyond
 // those ready or being made. mu is held.
@@ -445,31 +452,43 @@ func (p *Pool) sweep(now time.Time) {
 	}
 }
 
-// evict closes the youngest idle connection that can be spared, to make room. mu is
+// evict ends the youngest idle connection that can be spared, to make room. mu is
 // held.
-func (p *Pool) evict() (evicted bool) {
+func (p *Pool) evict() {
 	idle := p.takeAllIdle()
-	for i := len(idle) - 1; i >= 0 && !evicted; i-- {
+	for i := len(idle) - 1; i >= 0; i-- {
 		if c := idle[i].Value(); !p.needed(c) {
 			c.log.Debug("closing an idle connection to make room for another", "age", time.Since(c.established).Round(time.Millisecond))
 			p.remove(idle[i])
 			idle = slices.Delete(idle, i, i+1)
-			evicted = true
+			break
 		}
 	}
 	for _, res := range idle {
 		res.ReleaseUnused()
 	}
-	return evicted
 }
 
-// remove closes a connection that was taken from the idle ones. mu is held.
+// remove ends a connection that was taken from the idle ones. Max is a promise on the
+// server's side too, where a connection is until the server has closed it as well: its
+// place is free after that, or after politeClose. mu is held.
 func (p *Pool) remove(res *puddle.Resource[*Conn]) {
 	c := res.Value()
 	c.state = stateGone
 	delete(p.all, c)
-	c.close() // before its place is free: Max is a promise
 	res.Hijack()
+	if !c.alive() || p.closed {
+		c.close()
+		return
+	}
+	p.leaving++
+	p.goroutines.Go(func() {
+		c.leave(p.ctx)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.leaving--
+		p.reconcile()
+	})
 }
 
 // giveBack frees the place of a connection that was handed out and is closed now.
@@ -678,8 +697,8 @@ func (p *Pool) ended(c *Conn) {
 	}
 	p.reconcile()
 	p.mu.Unlock()
-	if c.ours {
-		return
+	if c.ours || state == stateGone && c.end.AfterHalfClose {
+		return // our own doing
 	}
 	age := c.end.At.Sub(c.established)
 	if state == stateIdle || state == stateGone && !c.discarded.Load() { // or just swept away as dead
