@@ -187,7 +187,7 @@ func TestConnections(t *testing.T) {
 	const connections, writers = 100_000, 20
 	key := newKey(t, "connections")
 	db := questdb.Start(t, questdb.Options{Keys: []*auth.Key{key}})
-	p := proxytest.Options{Plain: true}.Start(t, proxytest.EnvFor(key, db.ILP()).With("ILP_DELIVERY", "at-most-once"))
+	p := proxytest.Options{Plain: true}.Start(t, proxytest.EnvFor(key, db.ILP()))
 	p.WaitReady(arrive)
 	before := levelOf(t, p)
 

@@ -79,7 +79,7 @@ func TestBufferFull(t *testing.T) {
 	key := newKey(t, "writer")
 	db := questdb.Start(t, questdb.Options{Keys: []*auth.Key{key}, Later: true})
 	p := proxytest.Start(t, proxytest.EnvFor(key, db.ILP()).With(
-		"ILP_BUFFER", "1MiB", "ILP_MAX_RECORD", "64KiB", "ILP_RETRY_MAX", "500ms", "ILP_DELIVERY", "at-most-once"))
+		"ILP_BUFFER", "8MiB", "ILP_MAX_RECORD", "64KiB", "ILP_RETRY_MAX", "500ms"))
 
 	// Far more than fits into the buffer and what the kernel holds of 4 connections.
 	const writers, rows = 4, 250_000
@@ -89,8 +89,8 @@ func TestBufferFull(t *testing.T) {
 	}
 	p.WaitMetric(arrive, proxytest.Equal(writers), "journal_waiting_sessions")
 	read := p.Metric("records_received_total")
-	if used, limit := p.Metric("journal_bytes"), p.Metric("journal_limit_bytes"); used > limit || limit > 1<<20 {
-		t.Errorf("the journals hold %v bytes and may hold %v, of 1 MiB", used, limit)
+	if used, limit := p.Metric("journal_bytes"), p.Metric("journal_limit_bytes"); used > limit || limit > 8<<20 {
+		t.Errorf("the journals hold %v bytes and may hold %v, of 8 MiB", used, limit)
 	}
 	if read >= writers*rows {
 		t.Fatal("the writers were never held back")
