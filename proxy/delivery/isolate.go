@@ -20,6 +20,8 @@ const (
 	// refusals is how often it has to be refused where there is nothing to compare
 	// it with but records that come after it.
 	refusals = 3
+	// rounds is how often it and another record are then tried in turn.
+	rounds = 2
 	// longestRun is how many refused records of one writer in a row are looked at.
 	longestRun = 16
 	// trialLimit is how long the server may take to answer a trial.
@@ -93,20 +95,33 @@ func (l *Lane) judgeRun(ctx context.Context, addr string, culprit suspect, next,
 		return
 	}
 	suspects := append([]suspect{culprit}, run[:n]...)
-	for _, s := range suspects {
-		if answer, err := l.try(ctx, addr, s.record); err != nil {
-			l.trouble.outage()
-			return
-		} else if answer == taken {
-			l.trouble.clear()
+	for range rounds {
+		for _, s := range suspects {
+			if answer, err := l.insist(ctx, addr, s.record); err != nil {
+				l.trouble.outage()
+				return
+			} else if answer == taken {
+				l.trouble.clear()
+				return
+			}
+		}
+		if answer, err := l.try(ctx, addr, accepted); err != nil || answer != taken {
+			l.refusesAll(ctx, addr)
 			return
 		}
 	}
-	if answer, err := l.try(ctx, addr, accepted); err != nil || answer != taken {
-		l.refusesAll(ctx, addr)
-		return
-	}
 	l.condemn(ctx, addr, suspects...)
+}
+
+// insist tries p until the server has answered, or the connection has broken so often
+// that this is the answer: once may be the network's doing.
+func (l *Lane) insist(ctx context.Context, addr string, p []byte) (answer, error) {
+	for range weakProofs {
+		if answer, err := l.try(ctx, addr, p); err != nil || answer != broken {
+			return answer, err
+		}
+	}
+	return refused, nil
 }
 
 // compare reports whether a record is accepted after another one was refused at t:

@@ -15,7 +15,7 @@ import (
 
 const (
 	// A server that refuses closes 0.1 to 10 ms after the signature, whether the
-	// key id is unknown or the signature wrong. Probation is ten times that, more
+	// key id is unknown or the signature wrong. Probation is 25 times that, more
 	// on a slow path or before a busy server: there the challenge was slow as well.
 	probationMin    = 250 * time.Millisecond
 	probationFactor = 5

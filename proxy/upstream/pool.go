@@ -590,19 +590,14 @@ func (p *Pool) outcome(t ticket, addr string, c *Conn, f failure) error {
 // pauseFor keeps attempts for one server apart, for longer each time, as the gate
 // does not where it is about one server alone.
 func (p *Pool) pauseFor(ctx context.Context, addr string) {
-	var pause time.Duration
+	var d time.Duration
 	p.server(addr, func(s *serverState) {
 		if s.backoff == nil {
 			s.backoff = newBackoff(p.opts.RetryBase, max(p.opts.RetryBase, p.opts.RetryMax))
 		}
-		pause, _ = s.backoff.Next()
+		d, _ = s.backoff.Next()
 	})
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	_ = pause(ctx, d, nil) // ctx is the pool's
 }
 
 // servedElsewhere reports whether another server accepted the key lately.
