@@ -145,8 +145,11 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return n, c.writeError(err)
 }
 
-// writeError says why a write failed: one that came upon the deadline that
+// writeError, which is apart so that the stack of every session that writes stays
+// small, says why a write failed: one that came upon the deadline that
 // [Conn.finish] sets failed because the connection had ended.
+//
+//go:noinline
 func (c *Conn) writeError(err error) error {
 	if err == nil {
 		return nil
