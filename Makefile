@@ -40,7 +40,7 @@ test: ## Run every test with the race detector, end to end ones included
 	go test -race -timeout $(TEST_TIMEOUT) $(TEST)
 
 # For one or some: make soak SOAK='TestKill|TestPause'.
-SOAK ?= TestKill|TestPause|TestDrain|TestManyWriters|TestNotWAL|TestServerIdleTimeout|TestConnectionsCut|TestNetworkGone
+SOAK ?= TestKill|TestPause|TestDrain|TestManyWriters|TestManyNewTables|TestNotWAL|TestServerIdleTimeout|TestConnectionsCut|TestNetworkGone|TestAtMostOnce|TestHostileWriter|TestColumnChanged|TestDiskFull|TestFewHandles
 # How many random histories the model of the journal is put through.
 HISTORIES ?= 1000000
 .PHONY: soak
