@@ -65,6 +65,7 @@ type Dispatcher struct {
 
 	paths      paths
 	quarantine quarantine
+	refusals   refusedTables
 	// evidence tells that QuestDB takes records.
 	evidence evidence
 	unsaved  atomic.Int64
@@ -226,6 +227,13 @@ func (d *Dispatcher) isDraining() bool {
 	default:
 		return false
 	}
+}
+
+// alone reports whether no more than one session is on l.
+func (d *Dispatcher) alone(l *Lane) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return l.sessions <= 1
 }
 
 // othersBusy reports whether another lane than l has something to deliver.
