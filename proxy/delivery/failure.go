@@ -121,10 +121,6 @@ func (l *Lane) investigate(ctx context.Context, addr string, start, end int64) {
 		l.trouble.clear()
 		return
 	}
-	l.trouble.failures++
-	if l.trouble.failures == 1 && l.trouble.hi == 0 {
-		return // a connection may fail for once
-	}
 	l.trouble.refused(start, end)
 	l.set(laneIsolating)
 	l.d.o.Source.Hurry(hurry, hurryFor)
