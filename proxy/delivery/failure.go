@@ -198,6 +198,7 @@ func (l *Lane) putAside(some []reject) (saved bool) {
 	}
 	if saved {
 		l.j.clean()
+		l.progress.broadcast() // perhaps nothing of a writer is left
 	} else {
 		l.unsaved.Store(int64(len(l.rejects)))
 		l.saveTimer.Reset(saveEvery)
@@ -232,6 +233,7 @@ func (l *Lane) save() {
 		}
 		l.mu.Lock()
 		l.j.save(starts...)
+		l.progress.broadcast()
 		l.mu.Unlock()
 		l.rejects = l.rejects[len(some):]
 	}

@@ -18,8 +18,9 @@ var (
 )
 
 // failedOnce are seeds that found something: a quiet time slept through, with a relay
-// between; a record condemned after the disk was full, because the network broke.
-var failedOnce = []uint64{606, 1041, 1041, 1041}
+// between; a record condemned after the disk was full, because the network broke; a
+// writer that waited for ever to change its lane, its last records being set aside.
+var failedOnce = []uint64{606, 1041, 1041, 1041, 702478}
 
 // TestModel lets writers write through a Dispatcher to a simulated server, while
 // it is killed, stopped, paused, cut off, fills up and refuses records at random,
