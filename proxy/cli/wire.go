@@ -89,7 +89,7 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 
 	var err error
 	p.pool, err = upstream.New(upstream.Options{
-		Addrs: cfg.Upstream, Key: cfg.Key,
+		Addrs: cfg.Upstream, Key: cfg.Key, TLS: cfg.TLS,
 		MinIdle: cfg.PoolMinIdle, Max: cfg.PoolMax,
 		DialTimeout: cfg.DialTimeout, AuthTimeout: cfg.AuthTimeout,
 		RetryBase: cfg.RetryBase, RetryMax: cfg.RetryMax,

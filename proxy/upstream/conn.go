@@ -35,7 +35,9 @@ type Conn struct {
 	established time.Time     // when it had survived its probation; set before it is handed out
 	renewAt     time.Time     // when an idle one is replaced
 
-	raw     syscall.RawConn // nil unless nc is a plain TCP connection
+	tls     *secured        // nil: plain
+	raw     syscall.RawConn // of the TCP connection, below TLS too; nil if there is none
+	plain   bool            // nc is that TCP connection: a write is one write(2)
 	try     tryWrite
 	written atomic.Bool // something was written to it after the handshake
 	sock    sockState   // only for the pool's upkeep goroutine
@@ -107,13 +109,22 @@ func newConn(p *Pool, id uint64, addr string, nc net.Conn, challenge time.Durati
 		log:  p.log.With("addr", addr, "conn", id),
 		done: make(chan struct{}),
 	}
-	if tcp, ok := nc.(*net.TCPConn); ok {
+	c.tls, _ = nc.(*secured)
+	if tcp, ok := below(nc).(*net.TCPConn); ok {
 		if raw, err := tcp.SyscallConn(); err == nil {
-			c.raw = raw
+			c.raw, c.plain = raw, c.tls == nil
 			c.try.init()
 		}
 	}
 	return c
+}
+
+// below is the connection below TLS, or nc itself.
+func below(nc net.Conn) net.Conn {
+	if s, ok := nc.(*secured); ok {
+		return s.below.Conn
+	}
+	return nc
 }
 
 // ID tells connections of one pool apart, in logs for instance.
@@ -137,7 +148,7 @@ func (c *Conn) End() End { return c.end }
 // until the connection ends.
 func (c *Conn) Write(p []byte) (int, error) {
 	c.markWritten()
-	if c.raw == nil {
+	if !c.plain {
 		c.writing.Lock()
 		defer c.writing.Unlock()
 	}
@@ -167,7 +178,7 @@ func (c *Conn) writeError(err error) error {
 // plain TCP (TLS) has no such attempt: then it always returns 0 and no error, and
 // the caller uses Write. It does not allocate unless it fails.
 func (c *Conn) TryWrite(p []byte) (int, error) {
-	if c.raw == nil || len(p) == 0 {
+	if !c.plain || len(p) == 0 {
 		return 0, nil
 	}
 	c.markWritten()
@@ -214,29 +225,52 @@ var blankLine = []byte{'\n'}
 
 // CloseWrite half-closes: the server reads everything up to here and then closes
 // its side, which Done reports. A second call does nothing.
+//
+// Over TLS both TLS and TCP are half-closed, and the former waits like a write.
 func (c *Conn) CloseWrite() error {
-	c.closeWrite.Lock()
-	defer c.closeWrite.Unlock()
-	if c.closeWrite.done {
-		return nil
-	}
 	c.pool.mu.Lock()
 	if !c.leaving {
 		c.leaving = true
 		c.successors = c.pool.others(c)
 	}
 	c.pool.mu.Unlock()
+	silent := true
+	if c.tls != nil {
+		// Before the lock, which the reader needs to end the connection, and us with it.
+		var err error
+		if silent, err = c.notifyClose(); err != nil {
+			return fmt.Errorf("half-close the connection to QuestDB at %s: %w", c.addr, c.writeError(err))
+		}
+	}
+	c.closeWrite.Lock()
+	defer c.closeWrite.Unlock()
+	if c.closeWrite.done {
+		return nil
+	}
 	first, err := c.halfClose()
 	if err != nil {
 		return fmt.Errorf("half-close the connection to QuestDB at %s: %w", c.addr, err)
 	}
-	c.closeWrite.done, c.closeWrite.first = true, first
+	c.closeWrite.done, c.closeWrite.first = true, first && silent
 	return nil
+}
+
+// notifyClose half-closes TLS, and reports whether the server had not done so
+// before: TLS of its side may be closed while TCP is not.
+func (c *Conn) notifyClose() (first bool, err error) {
+	if c.raw == nil {
+		first = c.alive()
+	} else {
+		first = heardOut(c.raw, &c.tls.below.handled) && c.alive()
+	}
+	c.writing.Lock() // a ping may be under way
+	defer c.writing.Unlock()
+	return first, c.tls.closeNotify()
 }
 
 // halfCloseAny half-closes whatever can be, without the kernel's evidence.
 func halfCloseAny(c *Conn) (first bool, err error) {
-	half, ok := c.nc.(interface{ CloseWrite() error })
+	half, ok := below(c.nc).(interface{ CloseWrite() error })
 	if !ok {
 		return false, errors.ErrUnsupported
 	}
@@ -271,7 +305,8 @@ func (c *Conn) close() {
 	c.closeOnce.Do(func() {
 		c.closing.Store(true)
 		// Whatever Close has to say, the connection is gone.
-		_ = c.nc.Close()
+		// Not nc: TLS would first wait until it can say so.
+		_ = below(c.nc).Close()
 	})
 	<-c.done
 }
@@ -298,7 +333,7 @@ func (c *Conn) read() {
 		}
 		if err == nil && surplus > maxSurplus {
 			err = errTalks
-			c.closeOnce.Do(func() { _ = c.nc.Close() })
+			c.closeOnce.Do(func() { _ = below(c.nc).Close() })
 		}
 		if err != nil {
 			c.finish(err, surplus)
@@ -324,6 +359,9 @@ func (c *Conn) finish(err error, surplus int64) {
 	if n, err := c.Unacked(); err == nil {
 		end.Unacked = n
 	}
+	if c.tls != nil && end.Err == nil {
+		c.closedTLS(&end)
+	}
 	c.closeWrite.Lock()
 	end.AfterHalfClose = c.closeWrite.first
 	c.closeWrite.Unlock()
@@ -334,11 +372,32 @@ func (c *Conn) finish(err error, surplus int64) {
 	close(c.done)
 	// Whoever is blocked in a write to it must not stay there: after the server's
 	// FIN that might be for ever.
-	_ = c.nc.SetWriteDeadline(time.Unix(1, 0)) // closed already, or of no use: then no write blocks
+	_ = below(c.nc).SetWriteDeadline(time.Unix(1, 0)) // closed already, or of no use: then no write blocks
 	if surplus > 0 {
 		c.log.Debug("QuestDB had sent bytes before the connection ended", "bytes", surplus)
 	}
 	c.pool.ended(c)
+}
+
+// finWait is how long the acknowledgement of our FIN may come after close_notify.
+const finWait = 2 * time.Second
+
+// closedTLS waits until the server's kernel has acknowledged our FIN, where its TLS
+// was closed: it answers our close_notify, and our FIN is a segment of its own right
+// behind that. Its acknowledgement is under way then.
+func (c *Conn) closedTLS(end *End) {
+	for wait := 100 * time.Microsecond; end.Unacked > 0 && time.Since(end.At) < finWait; wait = min(2*wait, 20*time.Millisecond) {
+		time.Sleep(wait)
+		n, err := c.Unacked()
+		if err == nil {
+			err = socketError(c.raw) // a reset empties the queue as well
+		}
+		if err != nil {
+			end.Err = err
+			return
+		}
+		end.Unacked = n
+	}
 }
 
 // alive reports whether the connection has not ended yet.

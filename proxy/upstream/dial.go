@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -40,20 +41,27 @@ func probation(challenge time.Duration) time.Duration {
 type kind string
 
 const (
-	kindOK           kind = "ok"
-	kindDial         kind = "dial_failed"
-	kindClosedBefore kind = "closed_before_challenge"
-	kindNoChallenge  kind = "no_challenge"
-	kindMalformed    kind = "malformed_challenge"
-	kindRefused      kind = "refused"
-	kindClosedAfter  kind = "closed_after_signature"
-	kindDiedYoung    kind = "died_young" // no handshake's result: a ready connection ended at once
-	kindSeveral      kind = "several"    // no handshake's result: addresses failed in different ways
-	kindNone         kind = ""           // none
+	kindOK            kind = "ok"
+	kindDial          kind = "dial_failed"
+	kindClosedBefore  kind = "closed_before_challenge"
+	kindNoChallenge   kind = "no_challenge"
+	kindMalformed     kind = "malformed_challenge"
+	kindRefused       kind = "refused"
+	kindClosedAfter   kind = "closed_after_signature"
+	kindTLSExpired    kind = "tls_expired"
+	kindTLSName       kind = "tls_wrong_name"
+	kindTLSUnknownCA  kind = "tls_unknown_ca"
+	kindTLSPlain      kind = "tls_not_spoken"
+	kindTLSClientCert kind = "tls_client_certificate"
+	kindTLSFailed     kind = "tls_failed"
+	kindDiedYoung     kind = "died_young" // no handshake's result: a ready connection ended at once
+	kindSeveral       kind = "several"    // no handshake's result: addresses failed in different ways
+	kindNone          kind = ""           // none
 )
 
 // handshakeResults are the values of the label from the start.
-var handshakeResults = []kind{kindOK, kindDial, kindClosedBefore, kindNoChallenge, kindMalformed, kindRefused, kindClosedAfter}
+var handshakeResults = []kind{kindOK, kindDial, kindClosedBefore, kindNoChallenge, kindMalformed, kindRefused, kindClosedAfter,
+	kindTLSExpired, kindTLSName, kindTLSUnknownCA, kindTLSPlain, kindTLSClientCert, kindTLSFailed}
 
 // failure is one failed attempt.
 type failure struct {
@@ -94,7 +102,9 @@ func (p *Pool) connectHost(ctx context.Context, addr string) (*Conn, []failure) 
 		return nil, []failure{p.dialFailure(ctx, addr, err)}
 	}
 	var failures []failure
+	host, _, _ := net.SplitHostPort(addr) // resolve has done it
 	for i, ip := range ips {
+		p.server(ip, func(s *serverState) { s.host = host })
 		until := deadline
 		if left := time.Until(deadline); i < len(ips)-1 {
 			// A share of what is left, so that one dead address leaves time for the others.
@@ -151,11 +161,20 @@ func (p *Pool) connectIP(ctx context.Context, addr string, dialUntil time.Time, 
 		return nil, p.dialFailure(ctx, addr, err)
 	}
 	setSocketOptions(nc)
+	var sec *secured
+	if p.opts.TLS != nil {
+		if sec, err = secure(ctx, nc, p.opts.TLS, p.host(addr), p.opts.AuthTimeout); err != nil {
+			p.server(addr, (*serverState).distrust)
+			return nil, p.handshakeFailure(ctx, addr, err)
+		}
+		nc = sec
+	}
 	result, err := auth.Handshake(ctx, nc, p.opts.Key, p.opts.AuthTimeout)
 	if err != nil {
-		_ = nc.Close() // of no use any more
+		// Not nc: TLS would still have something to say. It is of no use any more.
+		_ = below(nc).Close()
 		p.server(addr, (*serverState).distrust)
-		return nil, p.handshakeFailure(ctx, addr, err)
+		return nil, p.handshakeFailure(ctx, addr, sec.explain(err))
 	}
 	if answered != nil {
 		answered(result.Challenge)
@@ -174,13 +193,18 @@ func (p *Pool) connectIP(ctx context.Context, addr string, dialUntil time.Time, 
 	if !c.survives(ctx, wait) {
 		c.close()
 		p.server(addr, (*serverState).distrust)
-		return nil, p.handshakeFailure(ctx, addr, auth.ClassifyEnd(c.end.Err))
+		return nil, p.handshakeFailure(ctx, addr, sec.explain(auth.ClassifyEnd(c.end.Err)))
 	}
 	c.established = time.Now()
 	p.server(addr, func(s *serverState) { s.accept(c.established) })
 	c.renewAt = renewAt(c.established, p.opts.MaxAge)
 	p.metrics.handshake(kindOK)
-	c.log.Debug("connection to QuestDB ready", "handshake", took, "challenge", result.Challenge)
+	attrs := []any{"handshake", took, "challenge", result.Challenge}
+	if sec != nil {
+		state := sec.ConnectionState()
+		attrs = append(attrs, "tls", tls.VersionName(state.Version), "resumed", state.DidResume)
+	}
+	c.log.Debug("connection to QuestDB ready", attrs...)
 	p.metrics.HandshakeSeconds.Observe(took.Seconds())
 	return c, failure{}
 }
@@ -230,7 +254,10 @@ func (p *Pool) handshakeFailure(ctx context.Context, addr string, err error) fai
 		return failure{err: ctx.Err()}
 	}
 	f := failure{err: fmt.Errorf("authenticate with QuestDB at %s: %w", addr, err)}
+	var overTLS *tlsError
 	switch {
+	case errors.As(err, &overTLS):
+		f.kind, f.sentence = tlsFailure(overTLS, addr, p.serverName(addr))
 	case errors.Is(err, auth.ErrRefused):
 		f.kind = kindRefused
 		f.sentence = fmt.Sprintf("wrong credentials: QuestDB at %s refused key id %q; check the key id, the private key, "+
@@ -242,7 +269,8 @@ func (p *Pool) handshakeFailure(ctx context.Context, addr string, err error) fai
 			"or without authentication", p.opts.AuthTimeout, addr)
 	case errors.Is(err, auth.ErrChallengeMalformed):
 		f.kind = kindMalformed
-		f.sentence = fmt.Sprintf("malformed challenge from %s: is this QuestDB's ILP port over TCP (9009 by default)?", addr)
+		f.sentence = fmt.Sprintf("malformed challenge from %s: is this QuestDB's ILP port over TCP (9009 by default)? "+
+			"If it is one for TLS, use tcps://", addr)
 	case errors.Is(err, auth.ErrClosedBeforeChallenge):
 		f.kind = kindClosedBefore
 		f.sentence = fmt.Sprintf("server closed instead of a challenge: %s is full (line.tcp.net.connection.limit), shutting down, "+

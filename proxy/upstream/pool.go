@@ -3,6 +3,7 @@ package upstream
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,6 +35,9 @@ type Options struct {
 	// first on, and each IP address that a host name has in turn.
 	Addrs []string
 	Key   *auth.Key
+	// TLS is for connections over TLS; nil: without. An empty ServerName means the
+	// host in Addrs. Connections share its ClientSessionCache.
+	TLS *tls.Config
 
 	MinIdle int // connections kept ready; 0: none is made before one is asked for
 	Max     int // connections in all, those being made included; 0: 16
