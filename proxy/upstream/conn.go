@@ -35,6 +35,7 @@ type Conn struct {
 	established time.Time     // when it had survived its probation; set before it is handed out
 	renewAt     time.Time     // when an idle one is replaced
 
+	creds   *credentials    // that it was made with
 	tls     *secured        // nil: plain
 	raw     syscall.RawConn // of the TCP connection, below TLS too; nil if there is none
 	plain   bool            // nc is that TCP connection: a write is one write(2)

@@ -153,6 +153,7 @@ func (p *Pool) resolve(ctx context.Context, addr string, deadline time.Time) ([]
 // is nil, answered is called, before the probation, with how long the challenge took.
 func (p *Pool) connectIP(ctx context.Context, addr string, dialUntil time.Time, answered func(challenge time.Duration)) (*Conn, failure) {
 	start := time.Now()
+	creds := p.creds.Load()
 	dctx, cancel := context.WithDeadline(ctx, dialUntil)
 	nc, err := p.opts.Dial(dctx, "tcp", addr)
 	cancel()
@@ -162,14 +163,14 @@ func (p *Pool) connectIP(ctx context.Context, addr string, dialUntil time.Time, 
 	}
 	setSocketOptions(nc)
 	var sec *secured
-	if p.opts.TLS != nil {
-		if sec, err = secure(ctx, nc, p.opts.TLS, p.host(addr), p.opts.AuthTimeout); err != nil {
+	if creds.tls != nil {
+		if sec, err = secure(ctx, nc, creds.tls, p.host(addr), p.opts.AuthTimeout); err != nil {
 			p.server(addr, (*serverState).distrust)
 			return nil, p.handshakeFailure(ctx, addr, err)
 		}
 		nc = sec
 	}
-	result, err := auth.Handshake(ctx, nc, p.opts.Key, p.opts.AuthTimeout)
+	result, err := auth.Handshake(ctx, nc, creds.key, p.opts.AuthTimeout)
 	if err != nil {
 		// Not nc: TLS would still have something to say. It is of no use any more.
 		_ = below(nc).Close()
@@ -189,6 +190,7 @@ func (p *Pool) connectIP(ctx context.Context, addr string, dialUntil time.Time, 
 	took := time.Since(start) // the server has had its say; the probation is ours
 	// From here on the reader watches the connection, for its whole life.
 	c := newConn(p, p.lastID.Add(1), addr, nc, result.Challenge)
+	c.creds = creds
 	p.goroutines.Go(c.read)
 	if !c.survives(ctx, wait) {
 		c.close()
@@ -196,7 +198,11 @@ func (p *Pool) connectIP(ctx context.Context, addr string, dialUntil time.Time, 
 		return nil, p.handshakeFailure(ctx, addr, sec.explain(auth.ClassifyEnd(c.end.Err)))
 	}
 	c.established = time.Now()
-	p.server(addr, func(s *serverState) { s.accept(c.established) })
+	p.server(addr, func(s *serverState) {
+		if creds == p.creds.Load() {
+			s.accept(c.established)
+		}
+	})
 	c.renewAt = renewAt(c.established, p.opts.MaxAge)
 	p.metrics.handshake(kindOK)
 	attrs := []any{"handshake", took, "challenge", result.Challenge}
@@ -262,7 +268,7 @@ func (p *Pool) handshakeFailure(ctx context.Context, addr string, err error) fai
 		f.kind = kindRefused
 		f.sentence = fmt.Sprintf("wrong credentials: QuestDB at %s refused key id %q; check the key id, the private key, "+
 			"and that QuestDB's auth.txt has this id with the x and y of this key (and was read: it is only at QuestDB's start)",
-			addr, p.opts.Key.ID())
+			addr, p.creds.Load().key.ID())
 	case errors.Is(err, auth.ErrNoChallenge):
 		f.kind = kindNoChallenge
 		f.sentence = fmt.Sprintf("no challenge within %v from %s: the server is full (line.tcp.net.connection.limit), stuck, "+

@@ -213,6 +213,18 @@ func (g *gate) shut(f *failure) {
 	g.broadcast()
 }
 
+// again has the next attempt begin at once, and the pauses from their base: what made
+// attempts fail may have been mended.
+func (g *gate) again() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.next, g.refused = time.Time{}, 0
+	if g.backoff != nil {
+		g.backoff = newBackoff(g.base, g.max)
+	}
+	g.broadcast()
+}
+
 func (g *gate) broadcast() {
 	close(g.changed)
 	g.changed = make(chan struct{})

@@ -35,6 +35,8 @@ type Options struct {
 	// first on, and each IP address that a host name has in turn.
 	Addrs []string
 	Key   *auth.Key
+	// Key and TLS may be replaced: see [Pool.SetCredentials].
+	//
 	// TLS is for connections over TLS; nil: without. An empty ServerName means the
 	// host in Addrs. Connections share its ClientSessionCache.
 	TLS *tls.Config
@@ -116,6 +118,7 @@ type Pool struct {
 	gate    *gate
 	lookup  func(ctx context.Context, host string) ([]string, error)
 	lastID  atomic.Uint64
+	creds   atomic.Pointer[credentials] // stored with mu held
 
 	ctx        context.Context // ends attempts when the pool closes
 	cancel     context.CancelFunc
@@ -155,6 +158,7 @@ func New(o Options) (*Pool, error) {
 		opts: o, log: o.Logger, metrics: o.Metrics, lookup: net.DefaultResolver.LookupHost,
 		all: map[*Conn]struct{}{}, orders: map[string]int{}, servers: map[string]*serverState{}, proofs: map[string]*prover{},
 	}
+	p.creds.Store(&credentials{o.Key, o.TLS})
 	p.reports = newReports(o.Logger)
 	p.gate = newGate(o.RetryBase, max(o.RetryBase, o.RetryMax), p.reports, p.metrics.Retries.Inc)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
@@ -636,6 +640,9 @@ func (p *Pool) admit(c *Conn) bool {
 func (p *Pool) admitLocked(c *Conn) bool {
 	if p.closed || !c.alive() {
 		return false
+	}
+	if c.creds != p.creds.Load() {
+		c.renewAt = time.Time{} // begun before they changed
 	}
 	c.state = stateIdle
 	p.all[c] = struct{}{}

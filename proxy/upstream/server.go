@@ -58,8 +58,8 @@ func (p *Pool) host(addr string) (host string) {
 
 // serverName is the name that the certificate of the server at addr must be for.
 func (p *Pool) serverName(addr string) string {
-	if p.opts.TLS != nil && p.opts.TLS.ServerName != "" {
-		return p.opts.TLS.ServerName
+	if config := p.creds.Load().tls; config != nil && config.ServerName != "" {
+		return config.ServerName
 	}
 	return p.host(addr)
 }
