@@ -55,7 +55,7 @@ type Config struct {
 	// DialTimeout bounds one attempt to connect.
 	DialTimeout time.Duration `env:"ILP_DIAL_TIMEOUT" envDefault:"10s" desc:"Longest wait for a connection to QuestDB" hint:"a duration like 10s, from 1ms to 10m"`
 	// AuthTimeout bounds one handshake.
-	AuthTimeout time.Duration `env:"ILP_AUTH_TIMEOUT" envDefault:"15s" desc:"Longest wait for QuestDB's challenge" hint:"a duration like 15s, from 1ms to 10m"`
+	AuthTimeout time.Duration `env:"ILP_AUTH_TIMEOUT" envDefault:"15s" desc:"Longest wait for QuestDB's challenge, and before that for TLS" hint:"a duration like 15s, from 1ms to 10m"`
 
 	// RetryBase is the first wait before a connection is tried again.
 	RetryBase time.Duration `env:"ILP_RETRY_BASE" envDefault:"100ms" desc:"First wait before a failed connection is tried again; doubles each time, with jitter, for ever" hint:"a duration like 100ms, from 1ms to ILP_RETRY_MAX"`

@@ -36,6 +36,7 @@ type Conn struct {
 	renewAt     time.Time     // when an idle one is replaced
 
 	creds   *credentials    // that it was made with
+	key     *auth.Key       // of them, that it was authenticated with
 	tls     *secured        // nil: plain
 	raw     syscall.RawConn // of the TCP connection, below TLS too; nil if there is none
 	plain   bool            // nc is that TCP connection: a write is one write(2)

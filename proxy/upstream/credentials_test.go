@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -18,8 +19,8 @@ func TestSetCredentials(t *testing.T) {
 	await(t, p, "two idle ones", func(st Status) bool { return st.Idle == 2 })
 	last := p.lastID.Load()
 	p.SetCredentials(second, nil)
-	awaitConns(t, p, "all idle ones new", func(c *Conn) bool { return c == held || c.id > last && c.creds.key == second })
-	if !held.alive() || held.creds.key != first {
+	awaitConns(t, p, "all idle ones new", func(c *Conn) bool { return c == held || c.id > last && c.key == second })
+	if !held.alive() || held.key != first {
 		t.Error("the connection that was handed out is not what it was")
 	}
 }
@@ -37,6 +38,32 @@ func TestSetCredentialsAfterRefusal(t *testing.T) {
 	})
 	p.SetCredentials(second, nil)
 	await(t, p, "a connection", func(st Status) bool { return st.Idle == 1 })
+}
+
+// TestKeyNotKnownYet gives the pool a key that the server does not know, then one more:
+// the one that was accepted before serves, until the server knows the new one.
+func TestKeyNotKnownYet(t *testing.T) {
+	first, second, third := testKey(t), newKey(t, "second"), newKey(t, "third")
+	s := standin.New(t, first.AuthLine())
+	p, logs := startPool(t, Options{Key: first, Addrs: []string{s.Addr()}, MinIdle: 2, RetryBase: time.Millisecond, RetryMax: time.Hour})
+	await(t, p, "two idle ones", func(st Status) bool { return st.Idle == 2 })
+	for _, key := range []*auth.Key{second, third} {
+		last := p.lastID.Load()
+		p.SetCredentials(key, nil)
+		awaitConns(t, p, "new ones with the first key", func(c *Conn) bool { return c.id > last && c.key == first })
+	}
+	if n := strings.Count(logs.String(), "QuestDB refuses the new key"); n != 1 {
+		t.Errorf("said %d times", n)
+	}
+	if err := s.AddKey(third.AuthLine()); err != nil {
+		t.Fatal(err)
+	}
+	s.CloseAll()
+	awaitConns(t, p, "the third key", func(c *Conn) bool { return c.key == third })
+	// It is accepted now: no way back.
+	s.RemoveKey("third")
+	s.CloseAll()
+	await(t, p, "a refusal", func(Status) bool { return strings.Contains(logs.String(), `refused key id \"third\"`) })
 }
 
 func newKey(t *testing.T, id string) *auth.Key {

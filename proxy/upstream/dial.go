@@ -152,8 +152,20 @@ func (p *Pool) resolve(ctx context.Context, addr string, deadline time.Time) ([]
 // connectIP dials one server, authenticates and sits out the probation. Unless it
 // is nil, answered is called, before the probation, with how long the challenge took.
 func (p *Pool) connectIP(ctx context.Context, addr string, dialUntil time.Time, answered func(challenge time.Duration)) (*Conn, failure) {
-	start := time.Now()
 	creds := p.creds.Load()
+	c, f := p.attempt(ctx, addr, dialUntil, answered, creds, creds.key)
+	if before := creds.before.Load(); f.kind == kindRefused && before != nil {
+		if old, _ := p.attempt(ctx, addr, time.Now().Add(p.opts.DialTimeout), answered, creds, before); old != nil {
+			p.reports.keyNotKnown(addr, creds.key.ID(), before.ID())
+			return old, failure{}
+		}
+	}
+	return c, f
+}
+
+// attempt is connectIP with one key.
+func (p *Pool) attempt(ctx context.Context, addr string, dialUntil time.Time, answered func(challenge time.Duration), creds *credentials, key *auth.Key) (*Conn, failure) {
+	start := time.Now()
 	dctx, cancel := context.WithDeadline(ctx, dialUntil)
 	nc, err := p.opts.Dial(dctx, "tcp", addr)
 	cancel()
@@ -166,16 +178,16 @@ func (p *Pool) connectIP(ctx context.Context, addr string, dialUntil time.Time, 
 	if creds.tls != nil {
 		if sec, err = secure(ctx, nc, creds.tls, p.host(addr), p.opts.AuthTimeout); err != nil {
 			p.server(addr, (*serverState).distrust)
-			return nil, p.handshakeFailure(ctx, addr, err)
+			return nil, p.handshakeFailure(ctx, addr, key, err)
 		}
 		nc = sec
 	}
-	result, err := auth.Handshake(ctx, nc, creds.key, p.opts.AuthTimeout)
+	result, err := auth.Handshake(ctx, nc, key, p.opts.AuthTimeout)
 	if err != nil {
 		// Not nc: TLS would still have something to say. It is of no use any more.
 		_ = below(nc).Close()
 		p.server(addr, (*serverState).distrust)
-		return nil, p.handshakeFailure(ctx, addr, sec.explain(err))
+		return nil, p.handshakeFailure(ctx, addr, key, sec.explain(err))
 	}
 	if answered != nil {
 		answered(result.Challenge)
@@ -190,19 +202,23 @@ func (p *Pool) connectIP(ctx context.Context, addr string, dialUntil time.Time, 
 	took := time.Since(start) // the server has had its say; the probation is ours
 	// From here on the reader watches the connection, for its whole life.
 	c := newConn(p, p.lastID.Add(1), addr, nc, result.Challenge)
-	c.creds = creds
+	c.creds, c.key = creds, key
 	p.goroutines.Go(c.read)
 	if !c.survives(ctx, wait) {
 		c.close()
 		p.server(addr, (*serverState).distrust)
-		return nil, p.handshakeFailure(ctx, addr, sec.explain(auth.ClassifyEnd(c.end.Err)))
+		return nil, p.handshakeFailure(ctx, addr, key, sec.explain(auth.ClassifyEnd(c.end.Err)))
 	}
 	c.established = time.Now()
-	p.server(addr, func(s *serverState) {
-		if creds == p.creds.Load() {
-			s.accept(c.established)
-		}
-	})
+	if key == creds.key {
+		creds.accepted.Store(true)
+		creds.before.Store(nil)
+		p.server(addr, func(s *serverState) {
+			if creds == p.creds.Load() {
+				s.accept(c.established)
+			}
+		})
+	}
 	c.renewAt = renewAt(c.established, p.opts.MaxAge)
 	p.metrics.handshake(kindOK)
 	attrs := []any{"handshake", took, "challenge", result.Challenge}
@@ -255,7 +271,7 @@ func (p *Pool) dialFailure(ctx context.Context, addr string, err error) failure 
 }
 
 // handshakeFailure says why there is no authenticated connection.
-func (p *Pool) handshakeFailure(ctx context.Context, addr string, err error) failure {
+func (p *Pool) handshakeFailure(ctx context.Context, addr string, key *auth.Key, err error) failure {
 	if ctx.Err() != nil {
 		return failure{err: ctx.Err()}
 	}
@@ -268,7 +284,7 @@ func (p *Pool) handshakeFailure(ctx context.Context, addr string, err error) fai
 		f.kind = kindRefused
 		f.sentence = fmt.Sprintf("wrong credentials: QuestDB at %s refused key id %q; check the key id, the private key, "+
 			"and that QuestDB's auth.txt has this id with the x and y of this key (and was read: it is only at QuestDB's start)",
-			addr, p.creds.Load().key.ID())
+			addr, key.ID())
 	case errors.Is(err, auth.ErrNoChallenge):
 		f.kind = kindNoChallenge
 		f.sentence = fmt.Sprintf("no challenge within %v from %s: the server is full (line.tcp.net.connection.limit), stuck, "+

@@ -158,7 +158,7 @@ func New(o Options) (*Pool, error) {
 		opts: o, log: o.Logger, metrics: o.Metrics, lookup: net.DefaultResolver.LookupHost,
 		all: map[*Conn]struct{}{}, orders: map[string]int{}, servers: map[string]*serverState{}, proofs: map[string]*prover{},
 	}
-	p.creds.Store(&credentials{o.Key, o.TLS})
+	p.creds.Store(&credentials{key: o.Key, tls: o.TLS})
 	p.reports = newReports(o.Logger)
 	p.gate = newGate(o.RetryBase, max(o.RetryBase, o.RetryMax), p.reports, p.metrics.Retries.Inc)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
@@ -567,7 +567,7 @@ func (p *Pool) construct(ctx context.Context) (*Conn, error) {
 	}
 	if c != nil && !p.admit(c) {
 		c.close()
-		f = p.handshakeFailure(ctx, c.addr, auth.ClassifyEnd(c.end.Err))
+		f = p.handshakeFailure(ctx, c.addr, c.key, auth.ClassifyEnd(c.end.Err))
 		c = nil
 	}
 	err = p.outcome(t, o.addr, c, f)
