@@ -1,10 +1,14 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"net"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,7 +20,7 @@ import (
 	"questdb-ilp-proxy/e2e/questdb"
 )
 
-// terminator is a TLS terminator before the server at upstream, with a certificate.
+// terminator is HAProxy as a TLS terminator before the server at upstream, with a certificate.
 // It returns its address by the host name localhost.
 func terminator(t *testing.T, upstream string, cert *certs.Pair, options string) string {
 	t.Helper()
@@ -28,16 +32,62 @@ func terminator(t *testing.T, upstream string, cert *certs.Pair, options string)
 	return "localhost:" + port
 }
 
+// stunnel is the terminator of that name.
+func stunnel(t *testing.T, upstream string, cert *certs.Pair) string {
+	t.Helper()
+	path, err := exec.LookPath("stunnel4")
+	if err != nil {
+		t.Fatal("no stunnel4 here; on Debian or Ubuntu: apt-get install stunnel4")
+	}
+	dir := t.TempDir()
+	crt := certs.Write(t, filepath.Join(dir, "server.pem"), cert.Cert, cert.Key)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close() // it cannot be given a socket
+	conf := certs.Write(t, filepath.Join(dir, "stunnel.conf"), fmt.Appendf(nil,
+		"foreground = yes\npid =\nsyslog = no\n[ilp]\naccept = %s\nconnect = %s\ncert = %s\n", addr, upstream, crt))
+	cmd := exec.Command(path, conf)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		_ = cmd.Wait() // it was killed
+		if t.Failed() {
+			text := out.String()
+			t.Logf("the end of stunnel's output:\n%s", text[max(0, len(text)-2000):])
+		}
+	})
+	_, port, _ := net.SplitHostPort(addr)
+	return "localhost:" + port
+}
+
 // TestTLS has a terminator before QuestDB: rows arrive and settle, and when QuestDB
 // is killed under load behind it, none is missing.
 func TestTLS(t *testing.T) {
 	t.Parallel()
+	for name, start := range map[string]func(t *testing.T, upstream string, cert *certs.Pair) string{
+		"HAProxy": func(t *testing.T, upstream string, cert *certs.Pair) string { return terminator(t, upstream, cert, "") },
+		"stunnel": stunnel,
+	} {
+		t.Run(name, func(t *testing.T) { overTLS(t, start) })
+	}
+}
+
+func overTLS(t *testing.T, start func(t *testing.T, upstream string, cert *certs.Pair) string) {
+	t.Helper()
 	key := newKey(t, "writer")
 	db := questdb.Start(t, questdb.Options{Keys: []*auth.Key{key}})
 	makeTable(db, "killed", true)
 	ca := certs.CA(t, "test CA")
 	caFile, _ := ca.Files(t)
-	addr := terminator(t, db.ILP(), ca.Issue(t, "localhost"), "")
+	addr := start(t, db.ILP(), ca.Issue(t, "localhost"))
 	p := proxytest.Start(t, proxytest.EnvFor(key, "tcps://"+addr).With("ILP_TLS_CA", caFile, "ILP_LOG_LEVEL", "debug", "ILP_RETRY_MAX", "1s"))
 
 	const writers, rows = 20, 1000
