@@ -50,6 +50,8 @@ type Conn struct {
 		sync.Mutex
 		done  bool // we half-closed
 		first bool // and the kernel says that it did so before the server's FIN came
+		// notified gets how our close_notify went, over TLS; nil until it is begun.
+		notified <-chan error
 	}
 
 	closeOnce sync.Once
@@ -236,13 +238,8 @@ func (c *Conn) CloseWrite() error {
 		c.successors = c.pool.others(c)
 	}
 	c.pool.mu.Unlock()
-	silent := true
 	if c.tls != nil {
-		// Before the lock, which the reader needs to end the connection, and us with it.
-		var err error
-		if silent, err = c.notifyClose(); err != nil {
-			return fmt.Errorf("half-close the connection to QuestDB at %s: %w", c.addr, c.writeError(err))
-		}
+		return c.closeWriteTLS()
 	}
 	c.closeWrite.Lock()
 	defer c.closeWrite.Unlock()
@@ -253,26 +250,53 @@ func (c *Conn) CloseWrite() error {
 	if err != nil {
 		return fmt.Errorf("half-close the connection to QuestDB at %s: %w", c.addr, err)
 	}
-	c.closeWrite.done, c.closeWrite.first = true, first && silent
+	c.closeWrite.done, c.closeWrite.first = true, first
 	return nil
 }
 
-// notifyClose half-closes TLS, and reports whether the server had not done so
-// before: TLS of its side may be closed while TCP is not.
-func (c *Conn) notifyClose() (first bool, err error) {
-	if c.raw == nil {
-		first = c.alive()
-	} else {
-		first = heardOut(c.raw, &c.tls.below.handled) && c.alive()
-	}
+// closeWriteTLS is CloseWrite over TLS. What counts is the order of the two
+// close_notify: TCP ends behind them, on either side at any time.
+func (c *Conn) closeWriteTLS() error {
 	c.writing.Lock() // a ping may be under way
 	defer c.writing.Unlock()
-	return first, c.tls.closeNotify()
+	c.closeWrite.Lock()
+	if c.closeWrite.done {
+		c.closeWrite.Unlock()
+		return nil
+	}
+	// Nothing has come that TLS has not dealt with, so the server had not ended when this
+	// was asked; ours follows at once.
+	c.closeWrite.done, c.closeWrite.first = true, c.alive() && (c.raw == nil || heardOut(c.raw, &c.tls.below.handled))
+	notified := make(chan error, 1)
+	c.closeWrite.notified = notified
+	c.closeWrite.Unlock() // the reader must be able to end the connection, and the write with it
+	err := c.tls.closeNotify()
+	notified <- err
+	if err != nil {
+		return fmt.Errorf("half-close the connection to QuestDB at %s: %w", c.addr, c.writeError(err))
+	}
+	if half, ok := below(c.nc).(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite() // the server may have answered already, and all be over
+	}
+	return nil
+}
+
+// halfClosedFirst tells the reader, which has seen the connection's end, whether our
+// half-close was made before the server's.
+func (c *Conn) halfClosedFirst() bool {
+	c.closeWrite.Lock()
+	defer c.closeWrite.Unlock()
+	if c.closeWrite.notified == nil {
+		return c.closeWrite.first
+	}
+	// A close_notify that still waits for room was not answered.
+	_ = below(c.nc).SetWriteDeadline(time.Unix(1, 0))
+	return <-c.closeWrite.notified == nil && c.closeWrite.first
 }
 
 // halfCloseAny half-closes whatever can be, without the kernel's evidence.
 func halfCloseAny(c *Conn) (first bool, err error) {
-	half, ok := below(c.nc).(interface{ CloseWrite() error })
+	half, ok := c.nc.(interface{ CloseWrite() error })
 	if !ok {
 		return false, errors.ErrUnsupported
 	}
@@ -361,12 +385,10 @@ func (c *Conn) finish(err error, surplus int64) {
 	if n, err := c.Unacked(); err == nil {
 		end.Unacked = n
 	}
-	if c.tls != nil && end.Err == nil {
+	end.AfterHalfClose = c.halfClosedFirst()
+	if c.tls != nil && end.Err == nil && end.AfterHalfClose {
 		c.closedTLS(&end)
 	}
-	c.closeWrite.Lock()
-	end.AfterHalfClose = c.closeWrite.first
-	c.closeWrite.Unlock()
 	c.end = end
 	if end.Clean() {
 		c.pool.succeed(c) // before anybody can see that it ended
