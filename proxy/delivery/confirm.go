@@ -265,18 +265,14 @@ func (l *Lane) lost(n int64, err error) {
 }
 
 // discard gives up a connection without losing, if it can be helped, what the
-// server has not read yet.
+// server has not read yet. It does not wait for that: over TLS even the half-close may
+// take its time.
 func (d *Dispatcher) discard(conn Conn) {
-	if conn.CloseWrite() != nil {
-		conn.Discard()
-		return
-	}
 	d.watchers.Go(func() {
-		t := time.NewTimer(discardGrace)
-		defer t.Stop()
-		select {
-		case <-conn.Done():
-		case <-t.C:
+		limit := time.AfterFunc(discardGrace, conn.Discard)
+		defer limit.Stop()
+		if conn.CloseWrite() == nil {
+			<-conn.Done()
 		}
 		conn.Discard()
 	})

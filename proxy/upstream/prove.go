@@ -214,16 +214,14 @@ func (p *Pool) admitSpare(c *Conn) bool {
 	return fresh < p.minIdle(now)+waiting && p.admitLocked(c)
 }
 
-// leave ends a connection that was never handed out, well if the server lets us.
+// leave ends a connection that nobody holds, well if the server lets us: within
+// politeClose, and while ctx lives. Over TLS the half-close may have to wait as well.
 func (c *Conn) leave(ctx context.Context) {
-	timer := time.NewTimer(politeClose)
-	defer timer.Stop()
+	limit := time.AfterFunc(politeClose, c.close)
+	defer limit.Stop()
+	defer context.AfterFunc(ctx, c.close)()
 	if c.CloseWrite() == nil {
-		select {
-		case <-c.done:
-		case <-timer.C:
-		case <-ctx.Done():
-		}
+		<-c.done
 	}
 	c.close()
 }
