@@ -69,7 +69,8 @@ func TestEverythingSet(t *testing.T) {
 	if got.Key == nil || got.Key.ID() != "testUser1" {
 		t.Errorf("key is %v", got.Key)
 	}
-	if len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], "256 connections") {
+	if w := strings.Join(got.Warnings, "\n"); len(got.Warnings) != 3 || !strings.Contains(w, "256 connections") ||
+		!strings.Contains(w, "ILP_ON_REJECTED: with ILP_DELIVERY=at-most-once") || !strings.Contains(w, "ILP_REJECTED_FILE: with ILP_DELIVERY=at-most-once") {
 		t.Errorf("warnings are %q", got.Warnings)
 	}
 	got.Key, got.AuthJWK, got.Warnings = nil, auth.Secret{}, nil

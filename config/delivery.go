@@ -96,6 +96,13 @@ func (c *Config) checkDelivery(problems *Errors) {
 		problems.add("ILP_REJECTED_FILE", fmt.Sprintf("%s is a folder", shorten(c.RejectedFile)), "")
 	}
 	if c.Delivery != AtLeastOnce {
+		// To look for a refused record is to send others again.
+		if problems.ok("ILP_ON_REJECTED") && c.OnRejected == OnRejectedDisconnect {
+			c.warn("ILP_ON_REJECTED: with ILP_DELIVERY=at-most-once nobody looks for the record that QuestDB refuses, so no writer is disconnected for one")
+		}
+		if c.RejectedFile != "" {
+			c.warn("ILP_REJECTED_FILE: with ILP_DELIVERY=at-most-once nobody looks for the record that QuestDB refuses; only what is left at the end goes to the file")
+		}
 		return
 	}
 	if problems.ok("ILP_POOL_MAX") && c.PoolMax == 2 {

@@ -219,3 +219,19 @@ func TestConfigurationNeverShowsSecrets(t *testing.T) {
 		})
 	}
 }
+
+// TestConfigurationRejectedFile has an ILP_REJECTED_FILE that cannot be opened: that
+// is a wrong configuration, and nothing is served.
+func TestConfigurationRejectedFile(t *testing.T) {
+	t.Parallel()
+	env := proxytest.EnvFor(newKey(t, "writer"), "127.0.0.1:1")
+	for _, path := range []string{t.TempDir(), "/nowhere/rejected.jsonl"} {
+		p := proxytest.Options{}.Launch(t, env.With("ILP_REJECTED_FILE", path), "serve")
+		if code := p.Wait(arrive); code != 2 {
+			t.Errorf("%s: exit code %d, want 2", path, code)
+		}
+		if len(p.LogLines(path)) == 0 || len(p.LogLines("listening")) > 0 {
+			t.Errorf("%s: it said %q", path, p.Log())
+		}
+	}
+}

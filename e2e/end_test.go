@@ -293,6 +293,12 @@ func TestEndWithoutServer(t *testing.T) {
 			p.Signal(syscall.SIGTERM)
 			if test.second != 0 {
 				p.WaitLog("ending", arrive)
+				p.Signal(test.second) // at once: this is taken for the first one
+				select {
+				case <-time.After(500 * time.Millisecond):
+				case <-p.Done():
+					t.Fatal("it ended when the same signal came twice")
+				}
 				began = time.Now()
 				p.Signal(test.second)
 			}

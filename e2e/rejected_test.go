@@ -121,6 +121,19 @@ func TestRejectedOne(t *testing.T) {
 	}
 }
 
+// TestRejectedFewConnections is that with as few connections as there can be: the one
+// that was refused must not stand in the way of the proof that QuestDB is alive.
+func TestRejectedFewConnections(t *testing.T) {
+	t.Parallel()
+	key := newKey(t, "writer")
+	db := questdb.Start(t, questdb.Options{Keys: []*auth.Key{key}})
+	file := keepRejected(t)
+	p := proxytest.Options{Plain: true}.Start(t, proxytest.EnvFor(key, db.ILP()).With(
+		"ILP_REJECTED_FILE", file, "ILP_CONFIRM_INTERVAL", "1s", "ILP_POOL_MAX", "2", "ILP_POOL_MIN_IDLE", "0"))
+	findOne(t, db, p, file, "few", 1, 60*time.Second)
+	p.Stop(30 * time.Second)
+}
+
 // findOne sends 100,000 rows by 8 writers with bad record i among them, and wants
 // that set aside, all others in the table, and both within limit.
 func findOne(t *testing.T, db *questdb.Server, p *proxytest.Proxy, file, table string, i int, limit time.Duration) {

@@ -43,6 +43,10 @@ func (p *program) runServe(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		logger.Error("the proxy failed", "error", err)
 		code = max(code, ExitFailure)
+		var exit *ExitError
+		if errors.As(err, &exit) {
+			code = exit.Code // it tells the kind of failure
+		}
 	}
 	if code != ExitOK {
 		return &ExitError{Code: code}

@@ -222,6 +222,11 @@ func (p *instance) ready() error {
 	return p.rejected.Err()
 }
 
+// sameSignal is how soon after the first a second signal is the same one, which came
+// twice: timeout(1) signals its child and then the group, and a terminal's Ctrl-C goes
+// to the group and is passed on by some wrappers.
+const sameSignal = 250 * time.Millisecond
+
 // end reads what writers still say and delivers everything, for as long as
 // ILP_DRAIN_TIMEOUT allows and no second signal comes. It returns the exit code.
 func (p *instance) end(signals <-chan os.Signal) (exitCode int) {
@@ -232,11 +237,17 @@ func (p *instance) end(signals <-chan os.Signal) (exitCode int) {
 	defer close(ended)
 	var impatient atomic.Bool
 	go func() {
-		select {
-		case <-signals:
-			impatient.Store(true)
-			cancel()
-		case <-ended:
+		for begun := time.Now(); ; {
+			select {
+			case <-signals:
+				if time.Since(begun) < sameSignal {
+					continue
+				}
+				impatient.Store(true)
+				cancel()
+			case <-ended:
+			}
+			return
 		}
 	}()
 

@@ -264,9 +264,9 @@ func (d *Dispatcher) segmentSize() int64 {
 	}
 	size := d.o.Memory / (3 * max(busy, 1))
 	if d.budget.Waiting() > 0 {
-		size = max(size/3, leastSegment)
+		size /= 3
 	}
-	return min(d.o.ConfirmBytes, size)
+	return min(d.o.ConfirmBytes, max(size, leastSegment))
 }
 
 // leastSegment is the size in bytes of a segment at the least, but for what comes in

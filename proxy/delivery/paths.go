@@ -300,8 +300,10 @@ func (d *Dispatcher) try(ctx context.Context, addr string, records []byte, p pat
 	case <-ctx.Done():
 		return broken, ctx.Err()
 	}
+	end := conn.End()
+	conn.Discard() // the proof of life may need its place
 	switch {
-	case conn.End().Clean():
+	case end.Clean():
 		if len(records) > 0 {
 			d.evidence.took(began)
 		}

@@ -204,7 +204,17 @@ func (p *Pool) attempt(ctx context.Context, addr string, dialUntil time.Time, an
 	c := newConn(p, p.lastID.Add(1), addr, nc, result.Challenge)
 	c.creds, c.key = creds, key
 	p.goroutines.Go(c.read)
-	if !c.survives(ctx, wait) {
+	survived := c.survives(ctx, wait)
+	if survived && wait == probationTrusted {
+		// Whoever failed meanwhile may have been refused, by a server with other keys.
+		p.server(addr, func(s *serverState) {
+			if !s.trusted(time.Now()) {
+				wait = probation(result.Challenge)
+			}
+		})
+		survived = wait == probationTrusted || c.survives(ctx, wait)
+	}
+	if !survived {
 		c.close()
 		p.server(addr, (*serverState).distrust)
 		return nil, p.handshakeFailure(ctx, addr, key, sec.explain(auth.ClassifyEnd(c.end.Err)))
