@@ -200,3 +200,34 @@ func TestManyNewTables(t *testing.T) {
 	}
 	p.Stop(30 * time.Second)
 }
+
+// TestHostileTables has one writer send, at once, many records that QuestDB refuses,
+// each for another table, so that no table explains another: its neighbours on the
+// lane do not wait for a search for each.
+func TestHostileTables(t *testing.T) {
+	t.Parallel()
+	const records = 200
+	key := newKey(t, "writer")
+	db := questdb.Start(t, questdb.Options{Keys: []*auth.Key{key}})
+	makeTable(db, "patient", false)
+	file := keepRejected(t)
+	p := proxytest.Options{Plain: true}.Start(t, proxytest.EnvFor(key, db.ILP()).With("ILP_REJECTED_FILE", file))
+	l := startSlowLoad(t, p, 16, 100*time.Millisecond, "patient")
+	p.WaitMetric(arrive, proxytest.AtLeast(16), "records_settled_total")
+	var b strings.Builder
+	for n := range records {
+		fmt.Fprintf(&b, "\xff%d,a=b c=1i\n", n)
+	}
+	began := time.Now()
+	p.Send(b.String())
+	p.WaitMetric(2*arrive, proxytest.Equal(records), "records_rejected_total")
+	took := time.Since(began)
+	l.end()
+	allSettled(p, arrive)
+	t.Logf("%d records set aside after %v, %v replayed", records, took.Round(time.Millisecond), p.Metric("records_replayed_total"))
+	l.check(db, arrive)
+	if recs := readRejected(t, file); len(recs) != records {
+		t.Errorf("%d records in the file, want %d", len(recs), records)
+	}
+	p.Stop(30 * time.Second)
+}

@@ -85,8 +85,52 @@ func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
 			return
 		}
 	}
-	if !l.holds(ctx, addr, culprit) {
-		l.condemn(ctx, addr, culprit)
+	if l.holds(ctx, addr, culprit) {
+		return
+	}
+	l.condemn(ctx, addr, culprit)
+	if before == nil && len(next) > 0 {
+		before = next[0].record
+	}
+	l.pursue(ctx, addr, culprit, before)
+}
+
+// pursue tries what else is pending of a writer whose records were refused again and
+// again, so that its neighbours do not wait for a search for each. All of a batch is
+// refused, alone, then control is accepted, twice over: then they are set aside. It
+// ends at the first record that is accepted.
+func (l *Lane) pursue(ctx context.Context, addr string, culprit suspect, control []byte) {
+	for culprit.w.refused.Load() >= demoteAfter && control != nil {
+		l.mu.Lock()
+		_, _, batch := l.comparisons(culprit)
+		l.mu.Unlock()
+		all := len(batch)
+		for range rounds {
+			for i, s := range batch {
+				answer, err := l.insist(ctx, addr, s.record)
+				if err != nil {
+					return
+				}
+				if answer == taken {
+					batch = batch[:i]
+					break
+				}
+			}
+			if len(batch) == 0 {
+				return
+			}
+			if answer, err := l.try(ctx, addr, control); err != nil || answer != taken {
+				return
+			}
+		}
+		if l.holds(ctx, addr, batch...) {
+			return
+		}
+		l.condemn(ctx, addr, batch...)
+		if len(batch) < all {
+			return
+		}
+		culprit = batch[len(batch)-1]
 	}
 }
 
@@ -99,6 +143,9 @@ func (l *Lane) holds(ctx context.Context, addr string, records ...suspect) bool 
 		table, ok := ilp.Table(s.record)
 		if !ok {
 			continue
+		}
+		if !alone && s.w.refused.Load() >= demoteAfter {
+			continue // others must not wait for what this writer has earned
 		}
 		switch l.d.refusals.standing(table, alone, time.Now()) {
 		case takes:

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 )
 
 const (
@@ -122,7 +123,7 @@ func (r *refusedTables) standing(table string, alone bool, now time.Time) standi
 // 9.3.4 has it but for the length: a record for any other is refused whatever the
 // server's state.
 func legalTable(name string) bool {
-	if name == "" || name[0] == ' ' || name[len(name)-1] == ' ' {
+	if name == "" || name[0] == ' ' || name[len(name)-1] == ' ' || !utf8.ValidString(name) {
 		return false
 	}
 	before := '.'

@@ -54,7 +54,7 @@ func TestLegalTable(t *testing.T) {
 	for name, want := range map[string]bool{
 		"t": true, "my table": true, "file.csv": true, "Zürich": true,
 		"": false, ".t": false, "t.": false, "a..b": false, " t": false, "t ": false, "a/b": false, "a,b": false,
-		"a\x01b": false, "a\x7fb": false, "a~b": false, "\ufefft": false, "a'b": false,
+		"a\x01b": false, "a\x7fb": false, "a~b": false, "\ufefft": false, "a'b": false, "\xff1": false,
 	} {
 		if got := legalTable(name); got != want {
 			t.Errorf("%q: %v, want %v", name, got, want)
