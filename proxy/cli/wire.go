@@ -20,6 +20,7 @@ import (
 	"questdb-ilp-proxy/proxy/admin"
 	"questdb-ilp-proxy/proxy/delivery"
 	"questdb-ilp-proxy/proxy/rejected"
+	"questdb-ilp-proxy/proxy/status"
 	"questdb-ilp-proxy/proxy/upstream"
 )
 
@@ -39,6 +40,7 @@ type instance struct {
 	server   *proxy.Server
 	admin    *admin.Server // nil: off
 	rejected *rejected.Sink
+	watch    watch
 	ending   atomic.Bool
 
 	listeners []net.Listener
@@ -62,6 +64,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) (exitCode 
 		return ExitFailure, err
 	}
 	defer p.close()
+	log = p.log
 	if err := p.listen(ctx); err != nil {
 		return ExitFailure, err
 	}
@@ -85,7 +88,9 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 	reg := admin.NewRegistry()
 	b := buildInfo()
 	admin.RegisterBuildInfo(reg, b.Version, b.Commit)
-	p := &instance{cfg: cfg, log: log, failed: make(chan error, 2+len(cfg.Listen))}
+	events := newEvents(cfg)
+	log = slog.New(events.Tee(log.Handler()))
+	p := &instance{cfg: cfg, log: log, watch: watch{rejected: status.NewRejections(bool(cfg.StatusRecords))}, failed: make(chan error, 2+len(cfg.Listen))}
 
 	var err error
 	p.pool, err = upstream.New(upstream.Options{
@@ -104,6 +109,7 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 	if err != nil {
 		return nil, &ExitError{ExitUsage, err}
 	}
+	kept := noted{rejects{p.rejected}, p.watch.rejected}
 	// A quarter of the memory is for records whose end has not come yet.
 	fragments := int64(cfg.Buffer) / 4
 	p.lanes = delivery.New(delivery.Options{
@@ -118,7 +124,8 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 		Settle:          cfg.Settle,
 		AtMostOnce:      cfg.Delivery == config.AtMostOnce,
 		NoPathCheck:     !bool(cfg.PathCheck),
-		Rejects:         rejects{p.rejected},
+		Rejects:         kept,
+		TooLong:         kept.tooLong,
 		LogOnly:         cfg.RejectedFile == "",
 		Disconnect:      cfg.OnRejected == config.OnRejectedDisconnect,
 		Logger:          log, Metrics: delivery.NewMetrics(reg),
@@ -130,7 +137,8 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 		Logger: log, Metrics: proxy.NewMetrics(reg),
 	})
 	if cfg.Admin != "" {
-		p.admin = admin.New(admin.Options{Addr: string(cfg.Admin), Ready: p.ready, Gatherer: reg, Logger: log})
+		p.watch.page = p.newPage(b.Version, events)
+		p.admin = admin.New(admin.Options{Addr: string(cfg.Admin), Ready: p.ready, Gatherer: reg, Status: p.watch.page, Logger: log})
 	}
 	return p, nil
 }
@@ -178,6 +186,7 @@ func (p *instance) start() {
 		})
 	}
 	if p.admin != nil {
+		p.watchRun()
 		p.wg.Go(func() {
 			if err := p.admin.Serve(); err != nil {
 				p.failed <- err
@@ -248,6 +257,7 @@ func (p *instance) end(signals <-chan os.Signal) (exitCode int) {
 
 // close ends whatever is left, and waits for it.
 func (p *instance) close() {
+	p.unwatch()
 	for _, l := range p.listeners {
 		_ = l.Close() // if they were never served
 	}

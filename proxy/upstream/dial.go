@@ -180,6 +180,7 @@ func (p *Pool) connectIP(ctx context.Context, addr string, dialUntil time.Time, 
 	p.server(addr, func(s *serverState) { s.accept(c.established) })
 	c.renewAt = renewAt(c.established, p.opts.MaxAge)
 	p.metrics.handshake(kindOK)
+	p.handshakes.note(addr, kindOK, "", took)
 	c.log.Debug("connection to QuestDB ready", "handshake", took, "challenge", result.Challenge)
 	p.metrics.HandshakeSeconds.Observe(took.Seconds())
 	return c, failure{}
@@ -221,6 +222,7 @@ func (p *Pool) dialFailure(ctx context.Context, addr string, err error) failure 
 	default:
 		f.sentence = fmt.Sprintf("no answer: %v; check that QuestDB runs and that %s is its ILP port (9009 by default)", rootCause(err), addr)
 	}
+	p.handshakes.note(addr, f.kind, f.sentence, 0)
 	return f
 }
 
@@ -252,6 +254,7 @@ func (p *Pool) handshakeFailure(ctx context.Context, addr string, err error) fai
 		f.sentence = fmt.Sprintf("connection lost after the signature: %s or something before it reset the connection", addr)
 	}
 	p.metrics.handshake(f.kind)
+	p.handshakes.note(addr, f.kind, f.sentence, 0)
 	return f
 }
 

@@ -112,6 +112,8 @@ type Pool struct {
 	gate    *gate
 	lookup  func(ctx context.Context, host string) ([]string, error)
 	lastID  atomic.Uint64
+	// handshakes has a lock of its own.
+	handshakes handshakes
 
 	ctx        context.Context // ends attempts when the pool closes
 	cancel     context.CancelFunc
