@@ -199,7 +199,7 @@ func (p *Page) judge(r *Report, s Snapshot) {
 	case late:
 		set(warn, "Delivering late", fmt.Sprintf("The oldest record has waited for %s.", duration(r.Behind.OldestSeconds)))
 	case s.Waiting > 0:
-		set(warn, "Delivering, writers turned away", "ILP_MAX_CLIENTS writers are connected; more wait until one leaves.")
+		set(warn, "Delivering, some writers wait", "ILP_MAX_CLIENTS writers are connected; more wait until one leaves.")
 	case r.PerSecond.Rejected > 0:
 		set(warn, "Delivering, some records rejected", "Some of what writers send is not delivered: see the rejected records.")
 	case stuck > 0 && s.Unsettled > 0:
