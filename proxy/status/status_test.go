@@ -75,7 +75,7 @@ func TestPolicyMatchesThePage(t *testing.T) {
 	w := ask(newTestPage(Snapshot{}), "/")
 	csp, body := w.Header().Get("Content-Security-Policy"), w.Body.String()
 	for _, tag := range []string{"style", "script"} {
-		m := regexp.MustCompile(`(?s)<` + tag + `>(.*?)</` + tag + `>`).FindAllStringSubmatch(body, -1)
+		m := regexp.MustCompile(`(?s)<`+tag+`>(.*?)</`+tag+`>`).FindAllStringSubmatch(body, -1)
 		if len(m) != 1 {
 			t.Fatalf("%d <%s>", len(m), tag)
 		}
