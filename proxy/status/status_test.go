@@ -10,6 +10,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -138,13 +139,13 @@ func TestVerdict(t *testing.T) {
 func TestRates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newTestPage(Snapshot{})
-		n := 0.0
-		p.o.Count = func() Counts { return Counts{Received: n, Written: n / 2} }
+		var n atomic.Int64
+		p.o.Count = func() Counts { return Counts{Received: float64(n.Load()), Written: float64(n.Load()) / 2} }
 		ctx, cancel := context.WithCancel(t.Context())
 		go p.Run(ctx)
 		for range 200 {
 			synctest.Wait()
-			n += 30
+			n.Add(30)
 			time.Sleep(time.Second)
 		}
 		synctest.Wait()
