@@ -53,6 +53,7 @@ func TestTroubleshooting(t *testing.T) {
 		"The key is refused":               func(q question) { keyRefused(q, db) },
 		"The server is full":               serverFull,
 		"The server has no authentication": noAuthentication,
+		"The server's disk is full":        diskFull,
 		"One writer sends rubbish":         func(q question) { rubbish(q, db, key) },
 		"A writer is blocked":              func(q question) { blocked(q, db, key) },
 		"Memory is at its limit":           func(q question) { memoryFull(q, key) },
@@ -89,7 +90,7 @@ func notArriving(q question, key *auth.Key) {
 
 func late(q question, db *questdb.Server, key *auth.Key) {
 	q.names("oldest_unsettled_seconds", "`lanes`", "closing", "settling")
-	p := proxytest.Start(q.T, proxytest.EnvFor(key, db.ILP()))
+	p := proxytest.Start(q.T, proxytest.EnvFor(key, db.ILP()).With("ILP_RETRY_MAX", "200ms"))
 	p.WaitReady(arrive)
 	db.Pause()
 	p.Send(numbered("late", 0, 10))
@@ -109,7 +110,7 @@ func late(q question, db *questdb.Server, key *auth.Key) {
 
 func twice(q question, db *questdb.Server, key *auth.Key) {
 	q.names("records_replayed_total", "sending records again")
-	p := proxytest.Start(q.T, proxytest.EnvFor(key, db.ILP()).With("ILP_CONFIRM_INTERVAL", "1h", "ILP_SETTLE", "3s"))
+	p := proxytest.Start(q.T, proxytest.EnvFor(key, db.ILP()).With("ILP_CONFIRM_INTERVAL", "1h", "ILP_SETTLE", "1s", "ILP_RETRY_MAX", "200ms"))
 	p.WaitReady(arrive)
 	conn := p.Dial()
 	if _, err := conn.Write([]byte(numbered("twice", 0, 10))); err != nil {
@@ -133,6 +134,7 @@ func keyRefused(q question, db *questdb.Server) {
 
 func serverFull(q question) {
 	q.names("/readyz", "no challenge", `handshakes_total{result="no_challenge"}`, "line.tcp.net.connection.limit")
+	q.Parallel() // it has a server of its own
 	key := newKey(q, "writer")
 	db := questdb.Start(q.T, questdb.Options{Keys: []*auth.Key{key}, Conf: map[string]string{"line.tcp.net.connection.limit": "2"}})
 	for range 2 {
@@ -149,10 +151,62 @@ func serverFull(q question) {
 
 func noAuthentication(q question) {
 	q.names("/readyz", "server closed instead of a challenge", `handshakes_total{result="closed_before_challenge"}`, "line.tcp.auth.db.path")
+	q.Parallel()
 	db := questdb.Start(q.T, questdb.Options{NoAuth: true})
 	p := proxytest.Start(q.T, proxytest.EnvFor(newKey(q, "writer"), db.ILP()).With("ILP_RETRY_MAX", "100ms"))
 	p.WaitNotReady("server closed instead of a challenge", arrive)
 	p.WaitMetric(arrive, proxytest.AtLeast(1), "handshakes_total", "result", "closed_before_challenge")
+}
+
+func diskFull(q question) {
+	q.names("QuestDB refuses every record that is tried", "oldest_unsettled_seconds", "records_rejected_total", "/readyz", "Not delivering", "RESUME WAL")
+	q.Parallel()
+	if os.Geteuid() != 0 {
+		q.Skip("needs root, to mount a small disk")
+	}
+	root := q.TempDir()
+	if err := syscall.Mount("none", root, "tmpfs", 0, "size=192m"); err != nil {
+		q.Skipf("cannot mount a small disk here: %v", err)
+	}
+	q.Cleanup(func() { _ = syscall.Unmount(root, syscall.MNT_DETACH) })
+	key := newKey(q, "writer")
+	db := questdb.Start(q.T, questdb.Options{Keys: []*auth.Key{key}, Root: root})
+	p := proxytest.Start(q.T, proxytest.EnvFor(key, db.ILP()).With("ILP_REJECTED_FILE", keepRejected(q.T), "ILP_RETRY_MAX", "200ms"))
+	p.Send(numbered("before", 0, 10))
+	p.WaitMetric(arrive, proxytest.Equal(10), "records_settled_total")
+
+	filler := filepath.Join(root, "filler")
+	fill(q.T, filler)
+	p.Send(numbered("during", 0, 10))
+	p.WaitLog("QuestDB refuses every record that is tried", arrive)
+	// More than twice what is usual, and some: 2 * (500 ms + 2 * 500 ms) + 5 s.
+	waitStatus(q.T, p, "Not delivering", func(r *status.Report) bool { return r.Title == "Not delivering" && r.Behind.OldestSeconds > 8 })
+	p.WaitMetric(arrive, proxytest.AtLeast(8), "oldest_unsettled_seconds")
+	p.WaitReady(arrive)
+	if n := p.Metric("records_rejected_total"); n != 0 {
+		q.Errorf("%v records are rejected, though the disk is to blame", n)
+	}
+	if err := os.Remove(filler); err != nil {
+		q.Fatal(err)
+	}
+	p.WaitMetric(arrive, proxytest.Equal(20), "records_settled_total")
+}
+
+// fill makes a file at path that leaves nothing free.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for size := 1 << 20; size >= 4096; size /= 2 {
+		for chunk := make([]byte, size); ; {
+			if _, err := f.Write(chunk); err != nil {
+				break // no more of this size
+			}
+		}
+	}
 }
 
 func rubbish(q question, db *questdb.Server, key *auth.Key) {
