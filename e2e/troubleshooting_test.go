@@ -212,7 +212,7 @@ func fill(t *testing.T, path string) {
 func rubbish(q question, db *questdb.Server, key *auth.Key) {
 	q.names("records_rejected_total", "a record is not delivered", "`remote`", "ILP_REJECTED_FILE", "status page")
 	file := filepath.Join(q.TempDir(), "rejected.jsonl")
-	p := proxytest.Start(q.T, proxytest.EnvFor(key, db.ILP()).With("ILP_REJECTED_FILE", file))
+	p := proxytest.Start(q.T, proxytest.EnvFor(key, db.ILP()).With("ILP_REJECTED_FILE", file, "ILP_STATUS_RECORDS", "true"))
 	conn := p.Dial()
 	if _, err := conn.Write([]byte("bad/name v=1\n")); err != nil {
 		q.Fatal(err)
@@ -223,10 +223,25 @@ func rubbish(q question, db *questdb.Server, key *auth.Key) {
 		q.Errorf("the log does not say who: %s", line)
 	}
 	waitStatus(q.T, p, "the rejected record", func(r *status.Report) bool {
-		return len(r.Rejected) == 1 && r.Rejected[0].Writer == remote && r.Rejected[0].Reason == "malformed"
+		return len(r.Rejected) == 1 && r.Rejected[0].Writer == remote && r.Rejected[0].Reason == "malformed" && r.Rejected[0].Record == "bad/name v=1\n"
 	})
 	if lines := rejectedLines(q.T, file); lines["malformed"] != 1 {
 		q.Errorf("the file has %v", lines)
+	}
+
+	// Without a file the log has the record, and the page has neither.
+	p = proxytest.Start(q.T, proxytest.EnvFor(key, db.ILP()))
+	p.Send("bad/name secretive=1\n")
+	if line := p.WaitLog("a record is not delivered", arrive); !strings.Contains(line, "secretive") {
+		q.Errorf("the log does not have the record: %s", line)
+	}
+	waitStatus(q.T, p, "the event", func(r *status.Report) bool {
+		return len(r.Events) > 0 && r.Events[0].Message == "a record is not delivered"
+	})
+	for _, path := range []string{"/", "/status"} {
+		if _, text, err := p.Get(path); err != nil || strings.Contains(text, "secretive") {
+			q.Errorf("%s shows the record (%v):\n%s", path, err, text)
+		}
 	}
 }
 
