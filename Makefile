@@ -40,13 +40,13 @@ test: ## Run every test with the race detector, end to end ones included
 	go test -race -timeout $(TEST_TIMEOUT) $(TEST)
 
 # For one or some: make soak SOAK='TestKill|TestPause'.
-SOAK ?= TestKill|TestPause|TestDrain|TestManyWriters|TestNotWAL|TestServerIdleTimeout|TestConnectionsCut|TestNetworkGone
+SOAK ?= TestKill|TestPause|TestDrain|TestManyWriters|TestManyNewTables|TestNotWAL|TestServerIdleTimeout|TestConnectionsCut|TestNetworkGone|TestAtMostOnce|TestHostileWriter|TestColumnChanged|TestDiskFull|TestFewHandles
 # How many random histories the model of the journal is put through.
 HISTORIES ?= 1000000
 .PHONY: soak
-soak: ## Kill, stop, cut and fill for an hour, and a million histories of the journal
+soak: ## Kill, stop, cut and fill for an hour, and a million histories of the journal for three
 	go test ./e2e -run '$(SOAK)' -count=1 -v -timeout 60m -args -soak
-	go test ./proxy/delivery -run TestModel -count=1 -timeout 120m -args -histories $(HISTORIES)
+	go test ./proxy/delivery -run TestModel -count=1 -timeout 12h -args -histories $(HISTORIES)
 
 # BENCH are its options, such as '-parts latency -rounds 9' or '-json FILE'.
 BENCH ?=

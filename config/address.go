@@ -33,7 +33,7 @@ func cutScheme(text string) (rest string, err error) {
 	case "tcp":
 		return rest, nil
 	case "tcps":
-		return "", invalid("%s: TLS (tcps://) is not supported yet", shorten(text)).should("tcp://%s", rest)
+		return "", invalid("%s: writers connect without TLS", shorten(text)).should("tcp://%s", rest)
 	case "unix", "udp":
 		return "", invalid("%s: %s:// is not supported yet", shorten(text), scheme)
 	}

@@ -17,6 +17,11 @@ type ClientConf struct {
 	Key         *auth.Key     // nil without username and token
 	AuthTimeout time.Duration // 0 if it is not there
 	Notes       []string      // keys that mean nothing to a proxy, in a sentence each
+
+	TLS        bool   // tcps::
+	SkipVerify bool   // tls_verify=unsafe_off
+	Roots      Roots  // tls_ca, where it is not pem_file
+	RootsFile  string // tls_roots
 }
 
 // bufferKeys concern how a client gathers rows before it sends them. They are
@@ -32,18 +37,18 @@ var httpKeys = []string{
 	"max_backoff", "transactional", "http_timeout", "path", "pool_timeout",
 }
 
-// tlsKeys are known, and useless without TLS.
+// tlsKeys belong to tcps::.
 var tlsKeys = []string{"tls_verify", "tls_ca", "tls_roots", "tls_roots_password"}
 
 // ParseClientConf reads a string such as tcp::addr=host:9009;username=U;token=D;
 // with all that QuestDB documents for ILP over TCP. Its errors never quote
 // the value of a key that may be secret.
 func ParseClientConf(text string) (*ClientConf, error) {
-	pairs, err := splitClientConf(text)
+	schema, pairs, err := splitClientConf(text)
 	if err != nil {
 		return nil, err
 	}
-	conf, values := &ClientConf{}, map[string]string{}
+	conf, values := &ClientConf{TLS: schema == "tcps"}, map[string]string{}
 	for _, pair := range pairs {
 		if _, twice := values[pair.key]; twice && pair.key != "addr" {
 			return nil, invalid("key %q is there twice", pair.key).should("each key once")
@@ -55,6 +60,9 @@ func ParseClientConf(text string) (*ClientConf, error) {
 	}
 	if len(conf.Addrs) == 0 {
 		return nil, invalid("it has no addr")
+	}
+	if err := conf.takeTLS(values); err != nil {
+		return nil, err
 	}
 	conf.Key, err = clientConfKey(values)
 	return conf, err
@@ -79,12 +87,48 @@ func (c *ClientConf) take(key, value string) error {
 	case slices.Contains(bufferKeys, key):
 		c.Notes = append(c.Notes, fmt.Sprintf("%s concerns a client's buffer and means nothing to the proxy", key))
 	case slices.Contains(tlsKeys, key):
-		return invalid("%s belongs to TLS, which is not supported yet", key).should("left out, with tcp::")
+		if !c.TLS {
+			return invalid("%s belongs to TLS", key).should("left out; or the schema tcps::")
+		}
 	case slices.Contains(httpKeys, key):
 		return invalid("%s belongs to ILP over HTTP", key).should("left out; over TCP it is username and token")
 	default:
-		known := slices.Concat([]string{"addr", "username", "token", "token_x", "token_y", "auth_timeout"}, bufferKeys)
+		known := slices.Concat([]string{"addr", "username", "token", "token_x", "token_y", "auth_timeout"}, tlsKeys, bufferKeys)
 		return invalid("unknown key %s", shorten(key)).should("a key that clients know; the nearest is %s (case matters)", nearest(key, known))
+	}
+	return nil
+}
+
+// takeTLS takes over what there is about TLS, which goes together.
+func (c *ClientConf) takeTLS(values map[string]string) error {
+	switch verify, set := values["tls_verify"]; {
+	case !set, verify == "on":
+	case verify == "unsafe_off":
+		c.SkipVerify = true
+	default:
+		return invalid("tls_verify: %s is not known", shorten(verify)).should("tls_verify=on, or tls_verify=unsafe_off to take any certificate")
+	}
+	if _, set := values["tls_roots_password"]; set {
+		return invalid("tls_roots_password: tls_roots with a password is a Java keystore, which only Java's client reads").should(
+			"tls_roots with a PEM file, and no tls_roots_password; %s", fromKeystore)
+	}
+	c.RootsFile = values["tls_roots"]
+	switch ca, set := values["tls_ca"]; {
+	case !set, ca == "os_roots":
+	case ca == "webpki_roots":
+		c.Roots = MozillaRoots
+	case ca == "webpki_and_os_roots":
+		c.Roots = AllRoots
+	case ca == "pem_file":
+		if c.RootsFile == "" {
+			return invalid("it has tls_ca=pem_file and no tls_roots").should("tls_ca=pem_file;tls_roots=PATH of a PEM file")
+		}
+		return nil
+	default:
+		return invalid("tls_ca: %s is not known", shorten(ca)).should("one of os_roots, webpki_roots, webpki_and_os_roots, pem_file")
+	}
+	if _, set := values["tls_ca"]; set && c.RootsFile != "" {
+		return invalid("it has tls_roots, and a tls_ca other than pem_file").should("tls_ca=pem_file, or no tls_roots")
 	}
 	return nil
 }

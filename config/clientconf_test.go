@@ -45,7 +45,7 @@ func TestClientConfEscapes(t *testing.T) {
 		"tcp::a=;;;;;b=1;":      {{"a", ";;"}, {"b", "1"}},
 		"tcp::a=b=c;d=x::y;e=é": {{"a", "b=c"}, {"d", "x::y"}, {"e", "é"}},
 	} {
-		if got, err := splitClientConf(text); err != nil || !reflect.DeepEqual(got, want) {
+		if _, got, err := splitClientConf(text); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: got %q, %v", text, got, err)
 		}
 	}
@@ -57,7 +57,6 @@ func TestParseClientConfRefuses(t *testing.T) {
 		"addr=a;":                           "does not begin with a schema",
 		docD:                                "does not begin with a schema",
 		docD + "::a":                        "schema that clients know",
-		"tcps::addr=a;":                     "TLS (tcps::) is not supported yet",
 		"http::addr=a;":                     "ILP over HTTP",
 		"https::addr=a;":                    "ILP over HTTP",
 		"TCP::addr=a;":                      "not lower-case",
@@ -86,6 +85,11 @@ func TestParseClientConfRefuses(t *testing.T) {
 		"tcp::addr=a;auth_timeout=0;":                                                    "not a number of milliseconds",
 		"tcp::addr=a;auth_timeout=-1;":                                                   "not a number of milliseconds",
 		"tcp::addr=a;tls_verify=on;":                                                     "belongs to TLS",
+		"tcps::addr=a;tls_verify=off;":                                                   "tls_verify: \"off\" is not known",
+		"tcps::addr=a;tls_ca=x;":                                                         "tls_ca: \"x\" is not known",
+		"tcps::addr=a;tls_ca=pem_file;":                                                  "tls_ca=pem_file and no tls_roots",
+		"tcps::addr=a;tls_ca=os_roots;tls_roots=/x;":                                     "a tls_ca other than pem_file",
+		"tcps::addr=a;tls_roots=/x.jks;tls_roots_password=" + docD:                       "Java keystore, which only Java",
 		"tcp::addr=a;password=" + docD:                                                   "belongs to ILP over HTTP",
 	} {
 		_, err := ParseClientConf(text)

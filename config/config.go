@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"time"
 
 	"questdb-ilp-proxy/auth"
@@ -20,7 +21,7 @@ type Config struct {
 
 	// Upstream is QuestDB's addresses as host:port, in order of preference. It
 	// is filled from QDB_CLIENT_CONF too.
-	Upstream Addrs `env:"ILP_UPSTREAM" desc:"QuestDB's ILP port: ${tcp://host:9009}$ or ${host:9009}$; several, comma-separated, are tried in order" hint:"like tcp://questdb:9009, several comma-separated"`
+	Upstream Addrs `env:"ILP_UPSTREAM" desc:"QuestDB's ILP port: ${tcp://host:9009}$ or ${host:9009}$, over TLS ${tcps://host:9009}$; several, comma-separated, are tried in order" hint:"like tcp://questdb:9009, several comma-separated"`
 
 	// AuthKeyID is the key id that goes with AuthKey or AuthKeyFile.
 	AuthKeyID string `env:"ILP_AUTH_KEY_ID" desc:"Key id, with ${ILP_AUTH_KEY}$ or ${ILP_AUTH_KEY_FILE}$" hint:"the first word of the key's line in QuestDB's auth.txt"`
@@ -35,6 +36,17 @@ type Config struct {
 	// ClientConf is the string that every official client reads.
 	ClientConf auth.Secret `env:"QDB_CLIENT_CONF" desc:"Instead of ${ILP_UPSTREAM}$ and ${ILP_AUTH_...}$: the string that every official client reads, ${tcp::addr=host:9009;username=KEYID;token=D;}$" hint:"like tcp::addr=host:9009;username=KEYID;token=D;"`
 
+	// TLSCA is the path of a file of certificate authorities.
+	TLSCA string `env:"ILP_TLS_CA" desc:"With ${tcps://}$: PEM file of the certificate authorities that QuestDB's certificate may come from. Without it the system's are trusted, or where it has none, Mozilla's as of the build" hint:"the path of a readable PEM file of CA certificates"`
+	// TLSServerName is the name that the server's certificate must be for.
+	TLSServerName string `env:"ILP_TLS_SERVER_NAME" desc:"With ${tcps://}$: the name that QuestDB's certificate must be for, if it is not the host of ${ILP_UPSTREAM}$" hint:"a host name or address like questdb.example"`
+	// TLSCert is the path of the client's certificate.
+	TLSCert string `env:"ILP_TLS_CERT" desc:"With ${tcps://}$: PEM file of the client certificate, and what else is needed up to its CA, for a server that demands one" hint:"the path of a readable PEM file of a certificate"`
+	// TLSKey is the path of the private key of TLSCert.
+	TLSKey string `env:"ILP_TLS_KEY" desc:"PEM file of the private key of ${ILP_TLS_CERT}$" hint:"the path of a readable PEM file of a private key"`
+	// TLSUnsafeSkipVerify has no certificate verified.
+	TLSUnsafeSkipVerify Truth `env:"ILP_TLS_UNSAFE_SKIP_VERIFY" envDefault:"false" desc:"${true}$ takes any certificate of any server: whoever is between can read and change everything" hint:"true or false"`
+
 	// PoolMinIdle is how many upstream connections are authenticated in advance.
 	PoolMinIdle int `env:"ILP_POOL_MIN_IDLE" envDefault:"2" desc:"Upstream connections authenticated in advance" hint:"a whole number from 0 to ILP_POOL_MAX"`
 	// PoolMax is how many upstream connections there are at most.
@@ -43,7 +55,7 @@ type Config struct {
 	// DialTimeout bounds one attempt to connect.
 	DialTimeout time.Duration `env:"ILP_DIAL_TIMEOUT" envDefault:"10s" desc:"Longest wait for a connection to QuestDB" hint:"a duration like 10s, from 1ms to 10m"`
 	// AuthTimeout bounds one handshake.
-	AuthTimeout time.Duration `env:"ILP_AUTH_TIMEOUT" envDefault:"15s" desc:"Longest wait for QuestDB's challenge" hint:"a duration like 15s, from 1ms to 10m"`
+	AuthTimeout time.Duration `env:"ILP_AUTH_TIMEOUT" envDefault:"15s" desc:"Longest wait for QuestDB's challenge, and before that for TLS" hint:"a duration like 15s, from 1ms to 10m"`
 
 	// RetryBase is the first wait before a connection is tried again.
 	RetryBase time.Duration `env:"ILP_RETRY_BASE" envDefault:"100ms" desc:"First wait before a failed connection is tried again; doubles each time, with jitter, for ever" hint:"a duration like 100ms, from 1ms to ILP_RETRY_MAX"`
@@ -94,8 +106,14 @@ type Config struct {
 	// LogFormat is how log lines look.
 	LogFormat LogFormat `env:"ILP_LOG_FORMAT" envDefault:"auto" desc:"${text}$, ${json}$ or ${auto}$: coloured text on a terminal, else JSON" hint:"one of auto, text, json"`
 
+	// UpstreamTLS is whether the connections to Upstream are over TLS.
+	UpstreamTLS bool
+	// TLS is what connections to QuestDB need for TLS, nil without.
+	TLS *tls.Config
 	// Key is the key that results from whichever source was used.
 	Key *auth.Key
 	// Warnings are things that work, but that somebody should know: log them.
 	Warnings []string
+
+	conf ClientConf // what ClientConf says
 }

@@ -8,32 +8,31 @@ type confPair struct{ key, value string }
 // splitClientConf cuts schema::key=value;key=value; apart. Within a value ;; is
 // a semicolon. The last ; may be missing. Errors name keys, never values: in a
 // broken string a token may be anywhere.
-func splitClientConf(text string) ([]confPair, error) {
+func splitClientConf(text string) (schema string, pairs []confPair, err error) {
 	schema, rest, found := strings.Cut(text, "::")
 	if !found {
-		return nil, invalid("it does not begin with a schema and ::")
+		return "", nil, invalid("it does not begin with a schema and ::")
 	}
 	if err := checkSchema(schema); err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	var pairs []confPair
 	last := "the schema"
 	for rest != "" {
 		key, after, found := strings.Cut(rest, "=")
 		if !found || strings.Contains(key, ";") {
-			return nil, invalid("behind %s comes something without a =", last).should("key=value pairs, each ended by ;")
+			return "", nil, invalid("behind %s comes something without a =", last).should("key=value pairs, each ended by ;")
 		}
 		if !isConfKey(key) {
-			return nil, invalid("behind %s comes something that is no key", last).should("keys of letters, digits and _; a ; within a value is written ;;")
+			return "", nil, invalid("behind %s comes something that is no key", last).should("keys of letters, digits and _; a ; within a value is written ;;")
 		}
 		value, after, err := cutConfValue(after)
 		if err != nil {
-			return nil, invalid("%s: %s", key, err)
+			return "", nil, invalid("%s: %s", key, err)
 		}
 		pairs = append(pairs, confPair{key, value})
 		last, rest = key, after
 	}
-	return pairs, nil
+	return schema, pairs, nil
 }
 
 // cutConfValue cuts the value off that text begins with.
@@ -66,12 +65,10 @@ func isConfKey(key string) bool {
 
 func checkSchema(schema string) error {
 	switch schema {
-	case "tcp":
+	case "tcp", "tcps":
 		return nil
-	case "tcps":
-		return invalid("TLS (tcps::) is not supported yet").should("tcp:: for now")
 	case "http", "https":
-		return invalid("%s:: is ILP over HTTP, the proxy speaks ILP over TCP", schema).should("tcp:: with the address of QuestDB's ILP/TCP port, 9009 by default")
+		return invalid("%s:: is ILP over HTTP, the proxy speaks ILP over TCP", schema).should("tcp:: (tcps:: over TLS) with the address of QuestDB's ILP/TCP port, 9009 by default")
 	}
 	if lower := strings.ToLower(schema); lower == "tcp" || lower == "tcps" {
 		return invalid("schema %s is not lower-case", shorten(schema)).should("%s::", lower)

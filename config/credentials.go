@@ -28,7 +28,14 @@ func (c *Config) resolveClientConf(set map[string]bool, problems *Errors) {
 	if set["ILP_UPSTREAM"] {
 		problems.add(name, "it has an addr, and ILP_UPSTREAM is set too", "one of the two only")
 	}
-	c.Upstream = conf.Addrs
+	c.conf = *conf
+	c.Upstream, c.UpstreamTLS = conf.Addrs, conf.TLS
+	if set["ILP_TLS_CA"] && (conf.RootsFile != "" || conf.Roots != SystemRoots) {
+		problems.add(name, "it has tls_roots or tls_ca, and ILP_TLS_CA is set too", "one of the two only")
+	}
+	if set["ILP_TLS_UNSAFE_SKIP_VERIFY"] && conf.SkipVerify {
+		problems.add(name, "it has tls_verify, and ILP_TLS_UNSAFE_SKIP_VERIFY is set too", "one of the two only")
+	}
 	if conf.AuthTimeout != 0 {
 		if set["ILP_AUTH_TIMEOUT"] {
 			problems.add(name, "it has an auth_timeout, and ILP_AUTH_TIMEOUT is set too", "one of the two only")

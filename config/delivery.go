@@ -69,6 +69,22 @@ func (s *Switch) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// Truth is true or false: for what is no matter of taste.
+type Truth bool
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (t *Truth) UnmarshalText(text []byte) error {
+	switch strings.ToLower(string(text)) {
+	case "true":
+		*t = true
+	case "false":
+		*t = false
+	default:
+		return invalid("%s is neither true nor false", shorten(string(text)))
+	}
+	return nil
+}
+
 // SegmentBytes returns how many bytes one connection may carry until they have
 // to be confirmed: ILP_CONFIRM_BYTES, or less with a small buffer, so that
 // others can be sent while these are being confirmed.

@@ -30,8 +30,10 @@ func Load(environ []string) (*Config, error) {
 		},
 	})
 	problems.addAll(err)
+	config.UpstreamTLS = hasTLSScheme(values["ILP_UPSTREAM"])
 	config.resolveClientConf(set, &problems)
 	config.resolveKey(set, &problems)
+	config.resolveTLS(set, &problems)
 	config.check(&problems)
 	if err := problems.err(); err != nil {
 		return nil, err

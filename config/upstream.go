@@ -3,6 +3,7 @@ package config
 import (
 	"net"
 	"slices"
+	"strings"
 )
 
 // DefaultPort is QuestDB's ILP port, used where an upstream address has none.
@@ -19,7 +20,10 @@ func (a *Addrs) UnmarshalText(text []byte) error {
 	}
 	var addrs Addrs
 	for _, item := range items {
-		if item, err = cutScheme(item); err != nil {
+		if hasTLSScheme(item) != hasTLSScheme(items[0]) {
+			return invalid("%s has TLS (tcps://) for some addresses and not for others", shorten(string(text))).should("tcps:// before each address, or before none")
+		}
+		if item, err = cutScheme(strings.TrimPrefix(item, tlsScheme)); err != nil {
 			return err
 		}
 		if err := addrs.add(item); err != nil {
@@ -29,6 +33,11 @@ func (a *Addrs) UnmarshalText(text []byte) error {
 	*a = addrs
 	return nil
 }
+
+const tlsScheme = "tcps://"
+
+// hasTLSScheme reports whether an address, or the first of several, is one over TLS.
+func hasTLSScheme(text string) bool { return strings.HasPrefix(text, tlsScheme) }
 
 // add appends one address, which may lack a port.
 func (a *Addrs) add(item string) error {

@@ -315,7 +315,7 @@ func TestFewFiles(t *testing.T) {
 	}
 
 	// And now somebody takes the files away while it runs.
-	failing := setFiles(t, p, 3)
+	failing := setFiles(t, p.PID(), 3)
 	late := p.Dial()
 	if _, err := io.WriteString(late, numberedRow("files", 1, 0)); err != nil {
 		t.Fatal(err)
@@ -325,7 +325,7 @@ func TestFewFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	db.WaitCount("files", writers+1, arrive) // those who are there already go on
-	setFiles(t, p, failing)
+	setFiles(t, p.PID(), failing)
 	late.Close()
 	db.WaitCount("files", writers+2, arrive)
 	if n := p.Metric("connections_refused_total", "reason", "accept_failed"); n < 1 {
@@ -334,16 +334,16 @@ func TestFewFiles(t *testing.T) {
 	p.Stop(30 * time.Second)
 }
 
-// setFiles changes the limit of open files of the running proxy and returns what
+// setFiles changes the limit of open files of a running process and returns what
 // it was.
-func setFiles(t *testing.T, p *proxytest.Proxy, n uint64) (before uint64) {
+func setFiles(t *testing.T, pid int, n uint64) (before uint64) {
 	t.Helper()
 	var limit unix.Rlimit
-	if err := unix.Prlimit(p.PID(), unix.RLIMIT_NOFILE, nil, &limit); err != nil {
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &limit); err != nil {
 		t.Fatal(err)
 	}
 	before, limit.Cur = limit.Cur, n
-	if err := unix.Prlimit(p.PID(), unix.RLIMIT_NOFILE, &limit, nil); err != nil {
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
 		t.Fatal(err)
 	}
 	return before

@@ -161,6 +161,7 @@ func mostMetric(t *testing.T, p *proxytest.Proxy, name string) (stop func() floa
 type socket struct {
 	local, remote  int // ports
 	unsent, unread int // bytes
+	state          int // TCP_ESTABLISHED is 1, TCP_FIN_WAIT1 4, TCP_FIN_WAIT2 5
 }
 
 // sockets returns those of the whole machine.
@@ -182,9 +183,21 @@ func sockets() ([]socket, error) {
 		_, local, _ := strings.Cut(f[1], ":")
 		_, remote, _ := strings.Cut(f[2], ":")
 		tx, rx, _ := strings.Cut(f[4], ":")
-		all = append(all, socket{hex(local), hex(remote), hex(tx), hex(rx)})
+		all = append(all, socket{hex(local), hex(remote), hex(tx), hex(rx), hex(f[3])})
 	}
 	return all, nil
+}
+
+// halfClosed reports whether a connection to port was half-closed by who made it,
+// and not yet closed by the other end.
+func halfClosed(port int) (bool, error) {
+	all, err := sockets()
+	for _, s := range all {
+		if s.remote == port && (s.state == 4 || s.state == 5) {
+			return true, err
+		}
+	}
+	return false, err
 }
 
 func portOf(t *testing.T, addr string) int {

@@ -161,6 +161,12 @@ func TestHAProxy(t *testing.T) {
 // and returns its address.
 func haproxy(t *testing.T, upstream string) string {
 	t.Helper()
+	return haproxyBind(t, upstream, "")
+}
+
+// haproxyBind is haproxy with options of its side for clients: ssl, say.
+func haproxyBind(t *testing.T, upstream, options string) string {
+	t.Helper()
 	path, err := exec.LookPath("haproxy")
 	if err != nil {
 		path = "/usr/sbin/haproxy" // not in everybody's PATH
@@ -189,9 +195,9 @@ defaults
   timeout client 10m
   timeout server 10m
 listen ilp
-  bind fd@3
+  bind fd@3 %s
   server questdb %s
-`, upstream)
+`, options, upstream)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -161,3 +161,36 @@ func findOne(t *testing.T, db *questdb.Server, p *proxytest.Proxy, file, table s
 		t.Errorf("reason %q, want %q", recs[0].Reason, bad.reason)
 	}
 }
+
+// TestRejectedLast has the bad record among the last bytes before the half-close,
+// all of which the server reads at once, since it was stopped until after that: the
+// good ones before and behind it are not taken for delivered with it.
+func TestRejectedLast(t *testing.T) {
+	t.Parallel()
+	key := newKey(t, "writer")
+	db := questdb.Start(t, questdb.Options{Keys: []*auth.Key{key}})
+	for i, bad := range badRecords("", 0) {
+		t.Run(bad.name, func(t *testing.T) {
+			const before, after = 30, 20
+			table := fmt.Sprint("last", i)
+			bad := badRecords(table, i)[i]
+			file := keepRejected(t)
+			p := proxytest.Start(t, proxytest.EnvFor(key, db.ILP()).With("ILP_REJECTED_FILE", file, "ILP_CONFIRM_INTERVAL", "1s"))
+			p.Send(numbered(table, 0, 1))
+			db.WaitCount(table, 1, arrive) // the column has its type,
+			allSettled(p, arrive)          // and the path is known
+			rows := strings.SplitAfter(numbered(table, 0, before+after), "\n")
+			db.Pause()
+			p.Send(strings.Join(rows[:before], "") + bad.record + strings.Join(rows[before:], ""))
+			p.WaitMetric(arrive, proxytest.Equal(1), "lanes", "state", "closing")
+			// The half-close is made when all of the padding is: nobody tells.
+			until(t, "the half-close is made", func() (bool, error) { return halfClosed(portOf(t, db.ILP())) })
+			db.Resume()
+			p.WaitMetric(arrive, proxytest.Equal(1), "records_rejected_total")
+			waitNumbered(t, db, table, 1, before+after, arrive)
+			allSettled(p, arrive)
+			checkRejected(t, file, bad.record)
+			p.Stop(30 * time.Second)
+		})
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"time"
 )
 
@@ -24,10 +25,12 @@ func (s *Server) Serve(l net.Listener) error {
 		_ = l.Close()
 		return ErrServerClosed
 	}
-	s.listeners[l] = struct{}{}
+	done := make(chan struct{})
+	s.listeners[l] = done
 	s.wg.Add(1)
 	s.mu.Unlock()
 	defer s.wg.Done()
+	defer close(done)
 
 	var pause time.Duration
 	for {
@@ -38,6 +41,9 @@ func (s *Server) Serve(l net.Listener) error {
 			s.admit(conn)
 			continue
 		case s.ctx.Err() != nil || errors.Is(err, net.ErrClosed):
+			return ErrServerClosed
+		case s.lastCall.Load() && errors.Is(err, os.ErrDeadlineExceeded):
+			_ = l.Close()
 			return ErrServerClosed
 		}
 		pause = min(max(2*pause, acceptBackoffMin), acceptBackoffMax)

@@ -59,9 +59,11 @@ type Server struct {
 	ctx     context.Context // ends every session at once
 	cancel  context.CancelFunc
 
+	lastCall atomic.Bool // writers that are connected already are the last
+
 	mu        sync.Mutex
 	closing   bool
-	listeners map[net.Listener]struct{}
+	listeners map[net.Listener]chan struct{} // closed when its Serve returns
 	sessions  map[*session]struct{}
 	wg        sync.WaitGroup // one for each session and each Serve
 }
@@ -89,7 +91,7 @@ func NewServer(o Options) *Server {
 		limit:     logging.NewLimiter(o.Logger, logEvery),
 		m:         o.Metrics,
 		slots:     make(chan struct{}, o.MaxClients),
-		listeners: make(map[net.Listener]struct{}),
+		listeners: make(map[net.Listener]chan struct{}),
 		sessions:  make(map[*session]struct{}),
 	}
 	s.m.fragmentLimit.Set(float64(o.FragmentMemory))
@@ -123,6 +125,7 @@ func (s *Server) Shutdown(ctx context.Context) {
 	if deadline, ok := ctx.Deadline(); ok {
 		half = time.Now().Add(time.Until(deadline) / 2)
 	}
+	s.callLast()
 	for _, se := range s.close() {
 		se.drain(half)
 	}
@@ -144,6 +147,36 @@ func (s *Server) Shutdown(ctx context.Context) {
 	}
 	s.Close()
 	<-done
+}
+
+// lastCallFor is how long writers are still accepted at the end, and callLastLimit
+// how long that may take where all places are taken.
+const (
+	lastCallFor   = 10 * time.Millisecond
+	callLastLimit = 100 * time.Millisecond
+)
+
+// callLast has the listeners accept who is connected already, as far as the writer can
+// tell, and end: a shell command that wrote its row and closed is not to lose it.
+func (s *Server) callLast() {
+	s.lastCall.Store(true)
+	s.mu.Lock()
+	var served []chan struct{}
+	for l, done := range s.listeners {
+		if l, ok := l.(interface{ SetDeadline(time.Time) error }); ok && l.SetDeadline(time.Now().Add(lastCallFor)) == nil {
+			served = append(served, done)
+		}
+	}
+	s.mu.Unlock()
+	limit := time.NewTimer(callLastLimit)
+	defer limit.Stop()
+	for _, done := range served {
+		select {
+		case <-done:
+		case <-limit.C:
+			return
+		}
+	}
 }
 
 // Close ends everything at once, without reading what writers still have to say,

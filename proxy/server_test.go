@@ -186,3 +186,58 @@ func TestManyShortConnections(t *testing.T) {
 		t.Errorf("%d upstream connections, more than the pool allows", n)
 	}
 }
+
+// lateListener accepts nobody before it is told of its end.
+type lateListener struct {
+	*net.TCPListener
+	once sync.Once
+	told chan struct{}
+}
+
+func (l *lateListener) Accept() (net.Conn, error) {
+	<-l.told
+	return l.TCPListener.Accept()
+}
+
+func (l *lateListener) SetDeadline(t time.Time) error {
+	l.once.Do(func() { close(l.told) })
+	return l.TCPListener.SetDeadline(t)
+}
+
+func (l *lateListener) Close() error {
+	l.once.Do(func() { close(l.told) })
+	return l.TCPListener.Close()
+}
+
+// TestLastCall has writers that wrote and went, as far as they can tell, when the end
+// comes, while the proxy has not accepted them yet.
+func TestLastCall(t *testing.T) {
+	h := start(t, Options{}, delivery.Options{})
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &lateListener{TCPListener: tcp.(*net.TCPListener), told: make(chan struct{})}
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(l) }()
+	const writers = 50
+	for range writers {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		send(t, c, "t v=1i\n")
+		_ = c.Close()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	h.Shutdown(ctx)
+	if err := <-served; !errors.Is(err, ErrServerClosed) {
+		t.Errorf("Serve returned %v", err)
+	}
+	h.arrived(t, strings.Repeat("t v=1i\n", writers))
+	if c, err := net.Dial("tcp", l.Addr().String()); err == nil {
+		_ = c.Close()
+		t.Error("the listener is open after the end")
+	}
+}

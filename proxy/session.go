@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"questdb-ilp-proxy/proxy/delivery"
 	"questdb-ilp-proxy/proxy/ilp"
@@ -51,6 +52,8 @@ type session struct {
 	got     int
 	failed  error
 	receive func(fd uintptr) bool
+	// reads counts those since the writer had nothing to say, up to fewReads.
+	reads int
 
 	// bytes is how many were read. Others read it. rate is Server.Writers' own.
 	bytes atomic.Int64
@@ -141,12 +144,13 @@ func (s *session) tryReceive(fd uintptr) bool {
 	var n int
 	var err error
 	for {
-		n, err = syscall.Read(int(fd), s.in.Bytes()[s.offset():])
+		n, err = s.readOnce(fd, s.in.Bytes()[s.offset():])
 		if err != syscall.EINTR {
 			break
 		}
 	}
 	if err == syscall.EAGAIN {
+		s.reads = 0
 		s.giveBack()
 		if len(s.fragment) == 0 && cap(s.fragment) > keepFragment {
 			s.setFragment(nil)
@@ -162,6 +166,24 @@ func (s *session) tryReceive(fd uintptr) bool {
 		s.giveBack()
 	}
 	return true
+}
+
+// fewReads is how many reads in a row are made without telling the scheduler. Each is
+// short, since the socket does not block, and a writer of single records is served
+// sooner; while one that has much to say is read, others must get the processor.
+const fewReads = 16
+
+// readOnce is read(2).
+func (s *session) readOnce(fd uintptr, p []byte) (int, error) {
+	if s.reads == fewReads {
+		return syscall.Read(int(fd), p)
+	}
+	s.reads++
+	n, _, errno := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
 }
 
 func (s *session) giveBack() {
@@ -188,50 +210,72 @@ func (s *session) consume(ctx context.Context, n int) {
 		s.lastRead = time.Now()
 	}
 
-	begin, records := s.offset(), 0 // records are whole from begin on
-	limit := begin + n
-	data := b.Bytes()[begin:limit]
-	if len(s.fragment) > 0 || s.skipping {
-		end, ok := s.scan.Next(data)
-		if !ok {
-			s.extend(data)
-			s.out.Return(b)
-			return
-		}
-		switch size := len(s.fragment) + end; {
-		case s.skipping, size > s.srv.o.MaxRecord:
-			s.tooLong(size)
-			begin += end
-		case begin == 0:
-			s.setFragment(append(s.fragment, data[:end]...))
-			s.large(ctx)
-			begin += end
-		default:
-			begin -= copy(b.Bytes(), s.fragment)
-			records = 1
-			s.srv.received(1)
-		}
-		s.setFragment(s.fragment[:0])
-		data = data[end:]
-	}
-	end, more := s.scan.Scan(data)
-	s.srv.received(more)
-	records += more
-	tail := data[end:]
-	whole := b.Bytes()[begin : limit-len(tail)]
-	s.setFragment(append(s.fragment, tail...))
-
-	if len(whole) > 0 && s.out.Suspect() {
-		whole, records = s.checked(ctx, whole)
-	}
-	if len(whole) == 0 {
+	begin, end, records := s.whole(ctx, b, n)
+	if begin == end {
 		s.out.Return(b)
 		return
 	}
 	if begin > 0 {
-		copy(b.Bytes(), whole)
+		copy(b.Bytes(), b.Bytes()[begin:end])
 	}
-	s.out.Append(b, len(whole), records)
+	s.out.Append(b, end-begin, records)
+}
+
+// whole finds the whole records among the n bytes that were read into b, and where
+// they begin and end there; what remains is the next fragment. It is apart, like
+// join, so that its frame is gone before Append goes deep: an idle session keeps the
+// stack that it once needed.
+//
+//go:noinline
+func (s *session) whole(ctx context.Context, b *delivery.Block, n int) (begin, end, records int) {
+	begin = s.offset()
+	from, limit := begin, begin+n
+	if len(s.fragment) > 0 || s.skipping {
+		var ended bool
+		if begin, from, records, ended = s.join(ctx, b.Bytes(), from, limit); !ended {
+			return 0, 0, 0
+		}
+	}
+	data := b.Bytes()[from:limit]
+	size, more := s.scan.Scan(data)
+	s.srv.received(more)
+	records += more
+	end = from + size
+	s.setFragment(append(s.fragment, data[size:]...))
+	if begin < end && s.out.Suspect() {
+		var kept []byte
+		kept, records = s.checked(ctx, b.Bytes()[begin:end])
+		end = begin + len(kept)
+	}
+	return begin, end, records
+}
+
+// join looks for the end of the record that the fragment began, in p from one offset
+// to another. It returns where whole records begin, with that one before the others
+// if there is room, and from where to look for more.
+//
+//go:noinline
+func (s *session) join(ctx context.Context, p []byte, from, limit int) (begin, next, records int, ended bool) {
+	data := p[from:limit]
+	end, ok := s.scan.Next(data)
+	if !ok {
+		s.extend(data)
+		return 0, 0, 0, false
+	}
+	begin, next = from+end, from+end
+	switch size := len(s.fragment) + end; {
+	case s.skipping, size > s.srv.o.MaxRecord:
+		s.tooLong(size)
+	case from == 0:
+		s.setFragment(append(s.fragment, data[:end]...))
+		s.large(ctx)
+	default:
+		begin = from - copy(p, s.fragment)
+		records = 1
+		s.srv.received(1)
+	}
+	s.setFragment(s.fragment[:0])
+	return begin, next, records, true
 }
 
 // extend adds data to the record that has not ended yet.

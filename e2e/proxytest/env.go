@@ -80,6 +80,14 @@ func (e Env) secrets() []string {
 		text, _ := os.ReadFile(path)
 		add(strings.TrimRight(strings.TrimSpace(string(text)), "="))
 	}
+	if path := e["ILP_TLS_KEY"]; path != "" {
+		text, _ := os.ReadFile(path)
+		for line := range strings.Lines(string(text)) {
+			if !strings.HasPrefix(line, "-----") && len(line) > 40 {
+				add(line)
+			}
+		}
+	}
 	for field := range strings.SplitSeq(e["QDB_CLIENT_CONF"], ";") {
 		if token, ok := strings.CutPrefix(field, "token="); ok {
 			add(strings.TrimRight(token, "="))

@@ -20,6 +20,7 @@ import (
 	"questdb-ilp-proxy/proxy/admin"
 	"questdb-ilp-proxy/proxy/delivery"
 	"questdb-ilp-proxy/proxy/rejected"
+	"questdb-ilp-proxy/proxy/rotation"
 	"questdb-ilp-proxy/proxy/status"
 	"questdb-ilp-proxy/proxy/upstream"
 )
@@ -40,6 +41,7 @@ type instance struct {
 	server   *proxy.Server
 	admin    *admin.Server // nil: off
 	rejected *rejected.Sink
+	rotation *rotation.Watcher
 	watch    watch
 	ending   atomic.Bool
 
@@ -54,6 +56,9 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) (exitCode 
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
 	defer signal.Stop(signals)
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	// Or whoever reads the log takes the proxy, and all that it holds, along when
 	// it goes away.
 	signal.Ignore(syscall.SIGPIPE)
@@ -69,6 +74,9 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) (exitCode 
 		return ExitFailure, err
 	}
 	p.start()
+	rotating, stop := context.WithCancel(context.Background())
+	defer stop()
+	p.wg.Go(func() { p.rotation.Run(rotating, hangups) })
 
 	select {
 	case s := <-signals:
@@ -94,7 +102,7 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 
 	var err error
 	p.pool, err = upstream.New(upstream.Options{
-		Addrs: cfg.Upstream, Key: cfg.Key,
+		Addrs: cfg.Upstream, Key: cfg.Key, TLS: cfg.TLS,
 		MinIdle: cfg.PoolMinIdle, Max: cfg.PoolMax,
 		DialTimeout: cfg.DialTimeout, AuthTimeout: cfg.AuthTimeout,
 		RetryBase: cfg.RetryBase, RetryMax: cfg.RetryMax,
@@ -103,6 +111,9 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 	if err != nil {
 		return nil, err
 	}
+	p.rotation = rotation.New(rotation.Options{
+		Files: cfg.Files(), Reload: p.reload, Logger: log, Metrics: rotation.NewMetrics(reg),
+	})
 	p.rejected, err = rejected.Open(rejected.Options{
 		Path: cfg.RejectedFile, Logger: log, Metrics: rejected.NewMetrics(reg),
 	})
@@ -193,6 +204,20 @@ func (p *instance) start() {
 			}
 		})
 	}
+}
+
+// reload reads the files of key and certificates again, and has connections made with
+// what is in them.
+func (p *instance) reload() (attrs []any, err error) {
+	fresh, err := p.cfg.Reload()
+	if err != nil {
+		return nil, err
+	}
+	for _, warning := range fresh.Warnings {
+		p.log.Warn("configuration: " + warning)
+	}
+	p.pool.SetCredentials(fresh.Key, fresh.TLS)
+	return []any{"key_id", fresh.Key.ID()}, nil
 }
 
 // ready says whether rows can be delivered; the error says why not.

@@ -100,7 +100,7 @@ func (b *Block) records() int64 {
 // reuse empties the block, to be filled again from the journal's offset start.
 func (b *Block) reuse(start int64) {
 	clear(b.spans) // do not keep writers alive
-	*b = Block{buf: b.buf, spans: b.spans[:0], charge: b.charge, start: start}
+	b.n, b.start, b.before, b.spans, b.accepted = 0, start, 0, b.spans[:0], time.Time{}
 }
 
 // blockCost is what a block of size bytes is charged with.

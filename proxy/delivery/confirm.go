@@ -105,7 +105,7 @@ func (l *Lane) tail(ctx context.Context, conn Conn, s *segment) (found bool) {
 
 // tookSegment says that the server took all records of s.
 func (l *Lane) tookSegment(s *segment) {
-	if !l.d.quarantine.watching() || l.d.o.AtMostOnce {
+	if !l.d.quarantine.watching() && !l.d.refusals.watching() || l.d.o.AtMostOnce {
 		l.d.evidence.took(s.began)
 		return
 	}
@@ -120,6 +120,7 @@ func (l *Lane) tookSegment(s *segment) {
 	l.mu.Unlock()
 	for x := range sources {
 		l.d.quarantine.accepted(x.w, x.table)
+		l.d.refusals.accepted(x.table, s.began)
 	}
 	l.d.evidence.took(s.began)
 }

@@ -68,6 +68,7 @@ type Dispatcher struct {
 
 	paths      paths
 	quarantine quarantine
+	refusals   refusedTables
 	// evidence tells that QuestDB takes records.
 	evidence evidence
 	unsaved  atomic.Int64
@@ -106,14 +107,14 @@ func New(o Options) *Dispatcher {
 	lanes += apart
 	d.free.size = blockSize(o.Memory, lanes, o.MaxRecord)
 	d.ctx, d.cancel = context.WithCancel(context.Background())
+	each := guarantee(o.Memory, lanes)
 	for id := range lanes {
-		// Half of the memory is guaranteed, the other half is for whoever needs it.
-		l := newLane(d, id, d.budget.NewShare(o.Memory/int64(2*lanes)))
+		l := newLane(d, id, d.budget.NewShare(each))
 		d.lanes = append(d.lanes, l)
 	}
 	if apart > 0 {
 		d.apart = d.lanes[lanes-1]
-		d.apart.share.most = o.Memory / int64(2*lanes) // its guarantee, and no more
+		d.apart.share.most = each // and no more
 	}
 	d.m.observe(d)
 	for _, l := range d.lanes {
@@ -134,6 +135,17 @@ func defaults(o *Options) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+}
+
+// enoughForLane is what a lane can do with for long, in bytes: several MB/s.
+const enoughForLane = 4 << 20
+
+// guarantee returns how many of the bytes of memory each lane is sure of. What is not
+// guaranteed is for whoever needs it: half of a small memory, three quarters of a
+// large one, since a single busy lane has to hold what it sends in half a second and
+// more.
+func guarantee(memory int64, lanes int) int64 {
+	return max(min(memory/int64(2*lanes), enoughForLane), memory/int64(4*lanes))
 }
 
 // blockSize returns a size of which every lane's guarantee holds a few, and
@@ -220,6 +232,13 @@ func (d *Dispatcher) isDraining() bool {
 	}
 }
 
+// alone reports whether no more than one session is on l.
+func (d *Dispatcher) alone(l *Lane) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return l.sessions <= 1
+}
+
 // othersBusy reports whether another lane than l has something to deliver.
 func (d *Dispatcher) othersBusy(l *Lane) bool {
 	for _, o := range d.lanes {
@@ -231,25 +250,31 @@ func (d *Dispatcher) othersBusy(l *Lane) bool {
 }
 
 // segmentSize returns how many bytes a lane writes to one connection. When
-// memory is short, it has to be confirmed, and so freed, sooner.
+// memory is short, it has to be confirmed, and so freed, sooner; but not by so little
+// that QuestDB is busy with connections.
 func (d *Dispatcher) segmentSize() int64 {
-	if d.o.AtMostOnce {
+	switch {
+	case d.o.AtMostOnce:
 		return noLimit // it holds no memory: confirming now and then is enough to count by
+	case d.evidence.wanted.Load() > 0:
+		return leastSegment
 	}
-	if d.budget.Waiting() > 0 || d.evidence.wanted.Load() > 0 {
-		return hurriedSegment
-	}
-	busy := 0
+	busy := int64(0)
 	for _, l := range d.lanes {
 		if laneState(l.state.Load()) != laneIdle {
 			busy++
 		}
 	}
-	return min(d.o.ConfirmBytes, d.o.Memory/int64(3*max(busy, 1)))
+	size := d.o.Memory / (3 * max(busy, 1))
+	if d.budget.Waiting() > 0 {
+		size = max(size/3, leastSegment)
+	}
+	return min(d.o.ConfirmBytes, size)
 }
 
-// hurriedSegment is the size in bytes of a segment while sessions wait for memory.
-const hurriedSegment = 64 << 10
+// leastSegment is the size in bytes of a segment at the least, but for what comes in
+// an interval.
+const leastSegment = 64 << 10
 
 // logEvery is how often a repeated message is logged at most.
 const logEvery = 10 * time.Second

@@ -121,10 +121,6 @@ func (l *Lane) investigate(ctx context.Context, addr string, start, end int64) {
 		l.trouble.clear()
 		return
 	}
-	l.trouble.failures++
-	if l.trouble.failures == 1 && l.trouble.hi == 0 {
-		return // a connection may fail for once
-	}
 	l.trouble.refused(start, end)
 	l.set(laneIsolating)
 	l.d.o.Source.Hurry(hurry, hurryFor)
@@ -202,6 +198,7 @@ func (l *Lane) putAside(some []reject) (saved bool) {
 	}
 	if saved {
 		l.j.clean()
+		l.progress.broadcast() // perhaps nothing of a writer is left
 	} else {
 		l.unsaved.Store(int64(len(l.rejects)))
 		l.saveTimer.Reset(saveEvery)
@@ -236,6 +233,7 @@ func (l *Lane) save() {
 		}
 		l.mu.Lock()
 		l.j.save(starts...)
+		l.progress.broadcast()
 		l.mu.Unlock()
 		l.rejects = l.rejects[len(some):]
 	}

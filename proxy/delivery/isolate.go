@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"questdb-ilp-proxy/proxy/ilp"
 )
 
 const (
@@ -20,6 +22,8 @@ const (
 	// refusals is how often it has to be refused where there is nothing to compare
 	// it with but records that come after it.
 	refusals = 3
+	// rounds is how often it and another record are then tried in turn.
+	rounds = 2
 	// longestRun is how many refused records of one writer in a row are looked at.
 	longestRun = 16
 	// trialLimit is how long the server may take to answer a trial.
@@ -66,6 +70,9 @@ func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
 		}
 		p.times++
 		p.refused = time.Now()
+		if table, ok := ilp.Table(culprit.record); ok {
+			l.d.refusals.refused(culprit.w, table, p.refused)
+		}
 		switch ok, tried := l.compare(ctx, addr, before, p.refused); {
 		case ok:
 			p.held++
@@ -78,7 +85,33 @@ func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
 			return
 		}
 	}
-	l.condemn(ctx, addr, culprit)
+	if !l.holds(ctx, addr, culprit) {
+		l.condemn(ctx, addr, culprit)
+	}
+}
+
+// holds reports whether the evidence against records does not suffice, since it may
+// be the server that has trouble with their tables; then they are tried again after a
+// pause.
+func (l *Lane) holds(ctx context.Context, addr string, records ...suspect) bool {
+	alone := l.d.alone(l)
+	for _, s := range records {
+		table, ok := ilp.Table(s.record)
+		if !ok {
+			continue
+		}
+		switch l.d.refusals.standing(table, alone, time.Now()) {
+		case takes:
+			continue
+		case troubled:
+			l.d.limiter.Log(ctx, slog.LevelWarn, "refuses tables",
+				"QuestDB refuses every record of some tables while it accepts others; keeping them and trying again (are its file handles used up? see its log)",
+				slog.Int("lane", l.id), slog.String("server", addr), slog.String("table", table))
+		}
+		l.trouble.outage()
+		return true
+	}
+	return false
 }
 
 // judgeRun decides where only records behind culprit can be compared with it. If
@@ -93,20 +126,35 @@ func (l *Lane) judgeRun(ctx context.Context, addr string, culprit suspect, next,
 		return
 	}
 	suspects := append([]suspect{culprit}, run[:n]...)
-	for _, s := range suspects {
-		if answer, err := l.try(ctx, addr, s.record); err != nil {
-			l.trouble.outage()
-			return
-		} else if answer == taken {
-			l.trouble.clear()
+	for range rounds {
+		for _, s := range suspects {
+			if answer, err := l.insist(ctx, addr, s.record); err != nil {
+				l.trouble.outage()
+				return
+			} else if answer == taken {
+				l.trouble.clear()
+				return
+			}
+		}
+		if answer, err := l.try(ctx, addr, accepted); err != nil || answer != taken {
+			l.refusesAll(ctx, addr)
 			return
 		}
 	}
-	if answer, err := l.try(ctx, addr, accepted); err != nil || answer != taken {
-		l.refusesAll(ctx, addr)
-		return
+	if !l.holds(ctx, addr, suspects...) {
+		l.condemn(ctx, addr, suspects...)
 	}
-	l.condemn(ctx, addr, suspects...)
+}
+
+// insist tries p until the server has answered, or the connection has broken so often
+// that this is the answer: once may be the network's doing.
+func (l *Lane) insist(ctx context.Context, addr string, p []byte) (answer, error) {
+	for range weakProofs {
+		if answer, err := l.try(ctx, addr, p); err != nil || answer != broken {
+			return answer, err
+		}
+	}
+	return refused, nil
 }
 
 // compare reports whether a record is accepted after another one was refused at t:
@@ -204,5 +252,10 @@ func (l *Lane) comparisons(c suspect) (before []byte, next, run []suspect) {
 func (l *Lane) try(ctx context.Context, addr string, p []byte) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, trialLimit)
 	defer cancel()
-	return l.d.try(ctx, addr, p, l.d.paths.check(ctx, addr))
+	began := time.Now()
+	answer, err := l.d.try(ctx, addr, p, l.d.paths.check(ctx, addr))
+	if table, ok := ilp.Table(p); ok && answer == taken && err == nil {
+		l.d.refusals.accepted(table, began)
+	}
+	return answer, err
 }

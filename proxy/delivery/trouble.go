@@ -9,8 +9,6 @@ import (
 // trouble is what a lane remembers of failures until it makes progress again.
 // Only the lane's goroutine uses it.
 type trouble struct {
-	// failures counts the connections that failed since the last one that did not.
-	failures int
 	// lo and hi bound, while hi is not 0, where the first record begins that the
 	// server refuses: lo <= offset < hi.
 	lo, hi int64
@@ -85,7 +83,6 @@ func middle(j *journal, lo, hi int64) int64 {
 
 // accepted says that the server took everything up to end.
 func (t *trouble) accepted(end int64) {
-	t.failures = 0
 	t.delay = nil
 	if t.hi == 0 {
 		return

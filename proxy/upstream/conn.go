@@ -35,7 +35,11 @@ type Conn struct {
 	established time.Time     // when it had survived its probation; set before it is handed out
 	renewAt     time.Time     // when an idle one is replaced
 
-	raw     syscall.RawConn // nil unless nc is a plain TCP connection
+	creds   *credentials    // that it was made with
+	key     *auth.Key       // of them, that it was authenticated with
+	tls     *secured        // nil: plain
+	raw     syscall.RawConn // of the TCP connection, below TLS too; nil if there is none
+	plain   bool            // nc is that TCP connection: a write is one write(2)
 	try     tryWrite
 	written atomic.Bool // something was written to it after the handshake
 	sock    sockState   // only for the pool's upkeep goroutine
@@ -46,6 +50,8 @@ type Conn struct {
 		sync.Mutex
 		done  bool // we half-closed
 		first bool // and the kernel says that it did so before the server's FIN came
+		// notified gets how our close_notify went, over TLS; nil until it is begun.
+		notified <-chan error
 	}
 
 	closeOnce sync.Once
@@ -107,13 +113,22 @@ func newConn(p *Pool, id uint64, addr string, nc net.Conn, challenge time.Durati
 		log:  p.log.With("addr", addr, "conn", id),
 		done: make(chan struct{}),
 	}
-	if tcp, ok := nc.(*net.TCPConn); ok {
+	c.tls, _ = nc.(*secured)
+	if tcp, ok := below(nc).(*net.TCPConn); ok {
 		if raw, err := tcp.SyscallConn(); err == nil {
-			c.raw = raw
+			c.raw, c.plain = raw, c.tls == nil
 			c.try.init()
 		}
 	}
 	return c
+}
+
+// below is the connection below TLS, or nc itself.
+func below(nc net.Conn) net.Conn {
+	if s, ok := nc.(*secured); ok {
+		return s.below.Conn
+	}
+	return nc
 }
 
 // ID tells connections of one pool apart, in logs for instance.
@@ -137,7 +152,7 @@ func (c *Conn) End() End { return c.end }
 // until the connection ends.
 func (c *Conn) Write(p []byte) (int, error) {
 	c.markWritten()
-	if c.raw == nil {
+	if !c.plain {
 		c.writing.Lock()
 		defer c.writing.Unlock()
 	}
@@ -145,8 +160,11 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return n, c.writeError(err)
 }
 
-// writeError says why a write failed: one that came upon the deadline that
+// writeError, which is apart so that the stack of every session that writes stays
+// small, says why a write failed: one that came upon the deadline that
 // [Conn.finish] sets failed because the connection had ended.
+//
+//go:noinline
 func (c *Conn) writeError(err error) error {
 	if err == nil {
 		return nil
@@ -164,7 +182,7 @@ func (c *Conn) writeError(err error) error {
 // plain TCP (TLS) has no such attempt: then it always returns 0 and no error, and
 // the caller uses Write. It does not allocate unless it fails.
 func (c *Conn) TryWrite(p []byte) (int, error) {
-	if c.raw == nil || len(p) == 0 {
+	if !c.plain || len(p) == 0 {
 		return 0, nil
 	}
 	c.markWritten()
@@ -211,24 +229,69 @@ var blankLine = []byte{'\n'}
 
 // CloseWrite half-closes: the server reads everything up to here and then closes
 // its side, which Done reports. A second call does nothing.
+//
+// Over TLS both TLS and TCP are half-closed, and the former waits like a write.
 func (c *Conn) CloseWrite() error {
-	c.closeWrite.Lock()
-	defer c.closeWrite.Unlock()
-	if c.closeWrite.done {
-		return nil
-	}
 	c.pool.mu.Lock()
 	if !c.leaving {
 		c.leaving = true
 		c.successors = c.pool.others(c)
 	}
 	c.pool.mu.Unlock()
+	if c.tls != nil {
+		return c.closeWriteTLS()
+	}
+	c.closeWrite.Lock()
+	defer c.closeWrite.Unlock()
+	if c.closeWrite.done {
+		return nil
+	}
 	first, err := c.halfClose()
 	if err != nil {
 		return fmt.Errorf("half-close the connection to QuestDB at %s: %w", c.addr, err)
 	}
 	c.closeWrite.done, c.closeWrite.first = true, first
 	return nil
+}
+
+// closeWriteTLS is CloseWrite over TLS. What counts is the order of the two
+// close_notify: TCP ends behind them, on either side at any time.
+func (c *Conn) closeWriteTLS() error {
+	c.writing.Lock() // a ping may be under way
+	defer c.writing.Unlock()
+	c.closeWrite.Lock()
+	if c.closeWrite.done {
+		c.closeWrite.Unlock()
+		return nil
+	}
+	// Nothing has come that TLS has not dealt with, so the server had not ended when this
+	// was asked; ours follows at once.
+	c.closeWrite.done, c.closeWrite.first = true, c.alive() && (c.raw == nil || heardOut(c.raw, &c.tls.below.handled))
+	notified := make(chan error, 1)
+	c.closeWrite.notified = notified
+	c.closeWrite.Unlock() // the reader must be able to end the connection, and the write with it
+	err := c.tls.closeNotify()
+	notified <- err
+	if err != nil {
+		return fmt.Errorf("half-close the connection to QuestDB at %s: %w", c.addr, c.writeError(err))
+	}
+	if half, ok := below(c.nc).(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite() // the server may have answered already, and all be over
+	}
+	return nil
+}
+
+// halfClosedFirst tells the reader, which has seen the connection's end, whether our
+// half-close was made before the server's.
+func (c *Conn) halfClosedFirst() bool {
+	c.closeWrite.Lock()
+	defer c.closeWrite.Unlock()
+	if c.closeWrite.notified == nil {
+		return c.closeWrite.first
+	}
+	// A close_notify that still waits for room was not answered.
+	_ = below(c.nc).SetWriteDeadline(time.Unix(1, 0))
+	return <-c.closeWrite.notified == nil && c.closeWrite.first
 }
 
 // halfCloseAny half-closes whatever can be, without the kernel's evidence.
@@ -268,7 +331,8 @@ func (c *Conn) close() {
 	c.closeOnce.Do(func() {
 		c.closing.Store(true)
 		// Whatever Close has to say, the connection is gone.
-		_ = c.nc.Close()
+		// Not nc: TLS would first wait until it can say so.
+		_ = below(c.nc).Close()
 	})
 	<-c.done
 }
@@ -295,7 +359,7 @@ func (c *Conn) read() {
 		}
 		if err == nil && surplus > maxSurplus {
 			err = errTalks
-			c.closeOnce.Do(func() { _ = c.nc.Close() })
+			c.closeOnce.Do(func() { _ = below(c.nc).Close() })
 		}
 		if err != nil {
 			c.finish(err, surplus)
@@ -321,9 +385,10 @@ func (c *Conn) finish(err error, surplus int64) {
 	if n, err := c.Unacked(); err == nil {
 		end.Unacked = n
 	}
-	c.closeWrite.Lock()
-	end.AfterHalfClose = c.closeWrite.first
-	c.closeWrite.Unlock()
+	end.AfterHalfClose = c.halfClosedFirst()
+	if c.tls != nil && end.Err == nil && end.AfterHalfClose {
+		c.closedTLS(&end)
+	}
 	c.end = end
 	if end.Clean() {
 		c.pool.succeed(c) // before anybody can see that it ended
@@ -331,11 +396,32 @@ func (c *Conn) finish(err error, surplus int64) {
 	close(c.done)
 	// Whoever is blocked in a write to it must not stay there: after the server's
 	// FIN that might be for ever.
-	_ = c.nc.SetWriteDeadline(time.Unix(1, 0)) // closed already, or of no use: then no write blocks
+	_ = below(c.nc).SetWriteDeadline(time.Unix(1, 0)) // closed already, or of no use: then no write blocks
 	if surplus > 0 {
 		c.log.Debug("QuestDB had sent bytes before the connection ended", "bytes", surplus)
 	}
 	c.pool.ended(c)
+}
+
+// finWait is how long the acknowledgement of our FIN may come after close_notify.
+const finWait = 2 * time.Second
+
+// closedTLS waits until the server's kernel has acknowledged our FIN, where its TLS
+// was closed: it answers our close_notify, and our FIN is a segment of its own right
+// behind that. Its acknowledgement is under way then.
+func (c *Conn) closedTLS(end *End) {
+	for wait := 100 * time.Microsecond; end.Unacked > 0 && time.Since(end.At) < finWait; wait = min(2*wait, 20*time.Millisecond) {
+		time.Sleep(wait)
+		n, err := c.Unacked()
+		if err == nil {
+			err = socketError(c.raw) // a reset empties the queue as well
+		}
+		if err != nil {
+			end.Err = err
+			return
+		}
+		end.Unacked = n
+	}
 }
 
 // alive reports whether the connection has not ended yet.

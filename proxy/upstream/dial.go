@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +16,7 @@ import (
 
 const (
 	// A server that refuses closes 0.1 to 10 ms after the signature, whether the
-	// key id is unknown or the signature wrong. Probation is ten times that, more
+	// key id is unknown or the signature wrong. Probation is 25 times that, more
 	// on a slow path or before a busy server: there the challenge was slow as well.
 	probationMin    = 250 * time.Millisecond
 	probationFactor = 5
@@ -40,20 +41,27 @@ func probation(challenge time.Duration) time.Duration {
 type kind string
 
 const (
-	kindOK           kind = "ok"
-	kindDial         kind = "dial_failed"
-	kindClosedBefore kind = "closed_before_challenge"
-	kindNoChallenge  kind = "no_challenge"
-	kindMalformed    kind = "malformed_challenge"
-	kindRefused      kind = "refused"
-	kindClosedAfter  kind = "closed_after_signature"
-	kindDiedYoung    kind = "died_young" // no handshake's result: a ready connection ended at once
-	kindSeveral      kind = "several"    // no handshake's result: addresses failed in different ways
-	kindNone         kind = ""           // none
+	kindOK            kind = "ok"
+	kindDial          kind = "dial_failed"
+	kindClosedBefore  kind = "closed_before_challenge"
+	kindNoChallenge   kind = "no_challenge"
+	kindMalformed     kind = "malformed_challenge"
+	kindRefused       kind = "refused"
+	kindClosedAfter   kind = "closed_after_signature"
+	kindTLSExpired    kind = "tls_expired"
+	kindTLSName       kind = "tls_wrong_name"
+	kindTLSUnknownCA  kind = "tls_unknown_ca"
+	kindTLSPlain      kind = "tls_not_spoken"
+	kindTLSClientCert kind = "tls_client_certificate"
+	kindTLSFailed     kind = "tls_failed"
+	kindDiedYoung     kind = "died_young" // no handshake's result: a ready connection ended at once
+	kindSeveral       kind = "several"    // no handshake's result: addresses failed in different ways
+	kindNone          kind = ""           // none
 )
 
 // handshakeResults are the values of the label from the start.
-var handshakeResults = []kind{kindOK, kindDial, kindClosedBefore, kindNoChallenge, kindMalformed, kindRefused, kindClosedAfter}
+var handshakeResults = []kind{kindOK, kindDial, kindClosedBefore, kindNoChallenge, kindMalformed, kindRefused, kindClosedAfter,
+	kindTLSExpired, kindTLSName, kindTLSUnknownCA, kindTLSPlain, kindTLSClientCert, kindTLSFailed}
 
 // failure is one failed attempt.
 type failure struct {
@@ -94,7 +102,9 @@ func (p *Pool) connectHost(ctx context.Context, addr string) (*Conn, []failure) 
 		return nil, []failure{p.dialFailure(ctx, addr, err)}
 	}
 	var failures []failure
+	host, _, _ := net.SplitHostPort(addr) // resolve has done it
 	for i, ip := range ips {
+		p.server(ip, func(s *serverState) { s.host = host })
 		until := deadline
 		if left := time.Until(deadline); i < len(ips)-1 {
 			// A share of what is left, so that one dead address leaves time for the others.
@@ -142,6 +152,19 @@ func (p *Pool) resolve(ctx context.Context, addr string, deadline time.Time) ([]
 // connectIP dials one server, authenticates and sits out the probation. Unless it
 // is nil, answered is called, before the probation, with how long the challenge took.
 func (p *Pool) connectIP(ctx context.Context, addr string, dialUntil time.Time, answered func(challenge time.Duration)) (*Conn, failure) {
+	creds := p.creds.Load()
+	c, f := p.attempt(ctx, addr, dialUntil, answered, creds, creds.key)
+	if before := creds.before.Load(); f.kind == kindRefused && before != nil {
+		if old, _ := p.attempt(ctx, addr, time.Now().Add(p.opts.DialTimeout), answered, creds, before); old != nil {
+			p.reports.keyNotKnown(addr, creds.key.ID(), before.ID())
+			return old, failure{}
+		}
+	}
+	return c, f
+}
+
+// attempt is connectIP with one key.
+func (p *Pool) attempt(ctx context.Context, addr string, dialUntil time.Time, answered func(challenge time.Duration), creds *credentials, key *auth.Key) (*Conn, failure) {
 	start := time.Now()
 	dctx, cancel := context.WithDeadline(ctx, dialUntil)
 	nc, err := p.opts.Dial(dctx, "tcp", addr)
@@ -151,11 +174,20 @@ func (p *Pool) connectIP(ctx context.Context, addr string, dialUntil time.Time, 
 		return nil, p.dialFailure(ctx, addr, err)
 	}
 	setSocketOptions(nc)
-	result, err := auth.Handshake(ctx, nc, p.opts.Key, p.opts.AuthTimeout)
+	var sec *secured
+	if creds.tls != nil {
+		if sec, err = secure(ctx, nc, creds.tls, p.host(addr), p.opts.AuthTimeout); err != nil {
+			p.server(addr, (*serverState).distrust)
+			return nil, p.handshakeFailure(ctx, addr, key, err)
+		}
+		nc = sec
+	}
+	result, err := auth.Handshake(ctx, nc, key, p.opts.AuthTimeout)
 	if err != nil {
-		_ = nc.Close() // of no use any more
+		// Not nc: TLS would still have something to say. It is of no use any more.
+		_ = below(nc).Close()
 		p.server(addr, (*serverState).distrust)
-		return nil, p.handshakeFailure(ctx, addr, err)
+		return nil, p.handshakeFailure(ctx, addr, key, sec.explain(err))
 	}
 	if answered != nil {
 		answered(result.Challenge)
@@ -170,18 +202,32 @@ func (p *Pool) connectIP(ctx context.Context, addr string, dialUntil time.Time, 
 	took := time.Since(start) // the server has had its say; the probation is ours
 	// From here on the reader watches the connection, for its whole life.
 	c := newConn(p, p.lastID.Add(1), addr, nc, result.Challenge)
+	c.creds, c.key = creds, key
 	p.goroutines.Go(c.read)
 	if !c.survives(ctx, wait) {
 		c.close()
 		p.server(addr, (*serverState).distrust)
-		return nil, p.handshakeFailure(ctx, addr, auth.ClassifyEnd(c.end.Err))
+		return nil, p.handshakeFailure(ctx, addr, key, sec.explain(auth.ClassifyEnd(c.end.Err)))
 	}
 	c.established = time.Now()
-	p.server(addr, func(s *serverState) { s.accept(c.established) })
+	if key == creds.key {
+		creds.accepted.Store(true)
+		creds.before.Store(nil)
+		p.server(addr, func(s *serverState) {
+			if creds == p.creds.Load() {
+				s.accept(c.established)
+			}
+		})
+	}
 	c.renewAt = renewAt(c.established, p.opts.MaxAge)
 	p.metrics.handshake(kindOK)
 	p.handshakes.note(addr, kindOK, "", took)
-	c.log.Debug("connection to QuestDB ready", "handshake", took, "challenge", result.Challenge)
+	attrs := []any{"handshake", took, "challenge", result.Challenge}
+	if sec != nil {
+		state := sec.ConnectionState()
+		attrs = append(attrs, "tls", tls.VersionName(state.Version), "resumed", state.DidResume)
+	}
+	c.log.Debug("connection to QuestDB ready", attrs...)
 	p.metrics.HandshakeSeconds.Observe(took.Seconds())
 	return c, failure{}
 }
@@ -227,24 +273,28 @@ func (p *Pool) dialFailure(ctx context.Context, addr string, err error) failure 
 }
 
 // handshakeFailure says why there is no authenticated connection.
-func (p *Pool) handshakeFailure(ctx context.Context, addr string, err error) failure {
+func (p *Pool) handshakeFailure(ctx context.Context, addr string, key *auth.Key, err error) failure {
 	if ctx.Err() != nil {
 		return failure{err: ctx.Err()}
 	}
 	f := failure{err: fmt.Errorf("authenticate with QuestDB at %s: %w", addr, err)}
+	var overTLS *tlsError
 	switch {
+	case errors.As(err, &overTLS):
+		f.kind, f.sentence = tlsFailure(overTLS, addr, p.serverName(addr))
 	case errors.Is(err, auth.ErrRefused):
 		f.kind = kindRefused
 		f.sentence = fmt.Sprintf("wrong credentials: QuestDB at %s refused key id %q; check the key id, the private key, "+
 			"and that QuestDB's auth.txt has this id with the x and y of this key (and was read: it is only at QuestDB's start)",
-			addr, p.opts.Key.ID())
+			addr, key.ID())
 	case errors.Is(err, auth.ErrNoChallenge):
 		f.kind = kindNoChallenge
 		f.sentence = fmt.Sprintf("no challenge within %v from %s: the server is full (line.tcp.net.connection.limit), stuck, "+
 			"or without authentication", p.opts.AuthTimeout, addr)
 	case errors.Is(err, auth.ErrChallengeMalformed):
 		f.kind = kindMalformed
-		f.sentence = fmt.Sprintf("malformed challenge from %s: is this QuestDB's ILP port over TCP (9009 by default)?", addr)
+		f.sentence = fmt.Sprintf("malformed challenge from %s: is this QuestDB's ILP port over TCP (9009 by default)? "+
+			"If it is one for TLS, use tcps://", addr)
 	case errors.Is(err, auth.ErrClosedBeforeChallenge):
 		f.kind = kindClosedBefore
 		f.sentence = fmt.Sprintf("server closed instead of a challenge: %s is full (line.tcp.net.connection.limit), shutting down, "+

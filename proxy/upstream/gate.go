@@ -60,16 +60,24 @@ func (g *gate) enter(ctx context.Context) (ticket, error) {
 		if wait == nil {
 			return t, nil
 		}
-		timer := time.NewTimer(*wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return ticket{}, ctx.Err()
-		case <-changed:
-		case <-timer.C:
+		if err := pause(ctx, *wait, changed); err != nil {
+			return ticket{}, err
 		}
-		timer.Stop()
 	}
+}
+
+// pause waits for d, until something changed, or until ctx ends, whose error it returns
+// then.
+func pause(ctx context.Context, d time.Duration, changed <-chan struct{}) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-changed:
+	case <-timer.C:
+	}
+	return nil
 }
 
 // enterOrFail is enter, but fails as soon as another one's attempt does: then the
@@ -83,15 +91,9 @@ func (g *gate) enterOrFail(ctx context.Context) (ticket, error) {
 		if wait == nil {
 			return t, nil
 		}
-		timer := time.NewTimer(*wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return ticket{}, ctx.Err()
-		case <-changed:
-		case <-timer.C:
+		if err := pause(ctx, *wait, changed); err != nil {
+			return ticket{}, err
 		}
-		timer.Stop()
 		g.mu.Lock()
 		err, again := g.lastErr, g.failed != failed
 		g.mu.Unlock()
@@ -208,6 +210,18 @@ func (g *gate) shut(f *failure) {
 	}
 	f.retryIn = pause
 	g.next = time.Now().Add(pause)
+	g.broadcast()
+}
+
+// again has the next attempt begin at once, and the pauses from their base: what made
+// attempts fail may have been mended.
+func (g *gate) again() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.next, g.refused = time.Time{}, 0
+	if g.backoff != nil {
+		g.backoff = newBackoff(g.base, g.max)
+	}
 	g.broadcast()
 }
 

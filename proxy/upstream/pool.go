@@ -3,6 +3,7 @@ package upstream
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,6 +35,11 @@ type Options struct {
 	// first on, and each IP address that a host name has in turn.
 	Addrs []string
 	Key   *auth.Key
+	// Key and TLS may be replaced: see [Pool.SetCredentials].
+	//
+	// TLS is for connections over TLS; nil: without. An empty ServerName means the
+	// host in Addrs. Connections share its ClientSessionCache.
+	TLS *tls.Config
 
 	MinIdle int // connections kept ready; 0: none is made before one is asked for
 	Max     int // connections in all, those being made included; 0: 16
@@ -112,6 +118,7 @@ type Pool struct {
 	gate    *gate
 	lookup  func(ctx context.Context, host string) ([]string, error)
 	lastID  atomic.Uint64
+	creds   atomic.Pointer[credentials] // stored with mu held
 	// handshakes has a lock of its own.
 	handshakes handshakes
 
@@ -153,6 +160,7 @@ func New(o Options) (*Pool, error) {
 		opts: o, log: o.Logger, metrics: o.Metrics, lookup: net.DefaultResolver.LookupHost,
 		all: map[*Conn]struct{}{}, orders: map[string]int{}, servers: map[string]*serverState{}, proofs: map[string]*prover{},
 	}
+	p.creds.Store(&credentials{key: o.Key, tls: o.TLS})
 	p.reports = newReports(o.Logger)
 	p.gate = newGate(o.RetryBase, max(o.RetryBase, o.RetryMax), p.reports, p.metrics.Retries.Inc)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
@@ -561,7 +569,7 @@ func (p *Pool) construct(ctx context.Context) (*Conn, error) {
 	}
 	if c != nil && !p.admit(c) {
 		c.close()
-		f = p.handshakeFailure(ctx, c.addr, auth.ClassifyEnd(c.end.Err))
+		f = p.handshakeFailure(ctx, c.addr, c.key, auth.ClassifyEnd(c.end.Err))
 		c = nil
 	}
 	err = p.outcome(t, o.addr, c, f)
@@ -592,19 +600,14 @@ func (p *Pool) outcome(t ticket, addr string, c *Conn, f failure) error {
 // pauseFor keeps attempts for one server apart, for longer each time, as the gate
 // does not where it is about one server alone.
 func (p *Pool) pauseFor(ctx context.Context, addr string) {
-	var pause time.Duration
+	var d time.Duration
 	p.server(addr, func(s *serverState) {
 		if s.backoff == nil {
 			s.backoff = newBackoff(p.opts.RetryBase, max(p.opts.RetryBase, p.opts.RetryMax))
 		}
-		pause, _ = s.backoff.Next()
+		d, _ = s.backoff.Next()
 	})
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	_ = pause(ctx, d, nil) // ctx is the pool's
 }
 
 // servedElsewhere reports whether another server accepted the key lately.
@@ -639,6 +642,9 @@ func (p *Pool) admit(c *Conn) bool {
 func (p *Pool) admitLocked(c *Conn) bool {
 	if p.closed || !c.alive() {
 		return false
+	}
+	if c.creds != p.creds.Load() {
+		c.renewAt = time.Time{} // begun before they changed
 	}
 	c.state = stateIdle
 	p.all[c] = struct{}{}

@@ -27,7 +27,7 @@ type reports struct {
 	since    time.Time            // begin of the outage
 	attempts int                  // failures in it
 	said     map[kind]*repetition // what was logged in it
-	skips    map[kind]*repetition // what was logged about addresses that were passed over
+	skips    map[kind]*repetition // what was logged about addresses, and keys, that were passed over
 	addr     string               // the address that answered last
 	answered time.Time
 	ever     bool // connected before
@@ -87,6 +87,17 @@ func (r *reports) apart(f failure, addr string) {
 	r.mu.Unlock()
 	if say {
 		r.log.Warn("cannot connect to one of QuestDB's addresses", "addr", addr, "reason", f.sentence, "error", f.err, "repeated", unsaid)
+	}
+}
+
+// keyNotKnown is told when a server refused the new key and accepted the one before.
+func (r *reports) keyNotKnown(addr, id, before string) {
+	r.mu.Lock()
+	unsaid, say := repeat(r.skips, kindRefused, false, time.Now())
+	r.mu.Unlock()
+	if say {
+		r.log.Warn("QuestDB refuses the new key; going on with the one before until it knows the new one: its auth.txt must have that, and is read when it starts",
+			"addr", addr, "key_id", id, "before", before, "repeated", unsaid)
 	}
 }
 

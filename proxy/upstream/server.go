@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"net"
 	"slices"
 	"time"
 
@@ -23,6 +24,7 @@ const (
 
 // serverState is what is known of one server, an IP address and port.
 type serverState struct {
+	host       string          // the name or address that it was found by
 	accepted   time.Time       // when it last accepted the key; zero if it failed since
 	challenges []time.Duration // how long its last challenges took, oldest first
 	backoff    retry.Backoff   // of attempts for it alone; nil: the next pause is the first
@@ -43,6 +45,23 @@ func (p *Pool) server(addr string, f func(*serverState)) {
 	}
 	s.used = time.Now()
 	f(s)
+}
+
+// host is the name, or address, by which the server at addr was found.
+func (p *Pool) host(addr string) (host string) {
+	p.server(addr, func(s *serverState) { host = s.host })
+	if host == "" { // forgotten, or asked for by its address
+		host, _, _ = net.SplitHostPort(addr)
+	}
+	return host
+}
+
+// serverName is the name that the certificate of the server at addr must be for.
+func (p *Pool) serverName(addr string) string {
+	if config := p.creds.Load().tls; config != nil && config.ServerName != "" {
+		return config.ServerName
+	}
+	return p.host(addr)
 }
 
 // forgetServer forgets the server that was not used for longest. mu is held.

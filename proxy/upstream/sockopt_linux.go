@@ -3,6 +3,7 @@ package upstream
 import (
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -92,6 +93,12 @@ func (c *Conn) halfClose() (first bool, err error) {
 		return nil
 	})
 	return first, err
+}
+
+// heardOut reports whether everything that the server has sent was handled by TLS.
+func heardOut(raw syscall.RawConn, handled *atomic.Int64) bool {
+	info, err := tcpInfo(raw)
+	return err == nil && info.State == unix.BPF_TCP_ESTABLISHED && int64(info.Bytes_received) == handled.Load()
 }
 
 // openInKernel reports whether no FIN and no reset has come from the server, even

@@ -5,6 +5,7 @@ package upstream
 import (
 	"errors"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -23,6 +24,8 @@ type sockState struct{}
 func (*sockState) tune(syscall.RawConn) {}
 
 func (c *Conn) halfClose() (first bool, err error) { return halfCloseAny(c) }
+
+func heardOut(syscall.RawConn, *atomic.Int64) bool { return true }
 
 func unacked(syscall.RawConn) (int, error) { return 0, errors.ErrUnsupported }
 

@@ -146,7 +146,7 @@ func (p *Pool) ping(c *Conn) (slow <-chan bool, sent bool) {
 	if c.pings++; c.pings == maxPings {
 		c.renewAt = time.Time{} // the next sweep's
 	}
-	if c.raw != nil {
+	if c.plain {
 		return nil, c.ping()
 	}
 	if p.closed {
@@ -183,8 +183,8 @@ func (w *Witnesses) Gone() bool {
 // Alive reports whether one of the connections is still open, and its peer's kernel
 // answered something that was sent after the call: an LF over an idle one; over one
 // that is handed out, whatever its owner sent, or a keep-alive probe. It waits at
-// most 1.5 s for that. (Where the kernel cannot be asked, as with TLS, a
-// connection that is handed out and open will do.)
+// most 1.5 s for that. (Where the kernel cannot be asked, a connection that is
+// handed out and open will do.)
 //
 // A process that is stopped has a kernel that answers: see [Pool.Prove].
 func (w *Witnesses) Alive(ctx context.Context) bool {
@@ -293,6 +293,17 @@ const (
 func (q *question) answered(asked time.Time) answerKind {
 	if !q.c.alive() {
 		return answerEnded
+	}
+	if q.slow != nil && q.c.raw != nil {
+		select {
+		case took := <-q.slow:
+			if !took {
+				return answerEnded
+			}
+			q.slow = nil // from here on the kernel can tell
+		default:
+			return answerNone
+		}
 	}
 	if q.c.raw == nil {
 		if !q.idle && !q.sent {

@@ -1,0 +1,143 @@
+package delivery
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// watchTable is how long a table of which nothing is accepted is watched before a
+	// record of it is set aside: whether others fare like that too shows only when
+	// their lanes have found out.
+	watchTable = 5 * time.Second
+	// holdTables is how long records of several such tables are kept and tried again,
+	// since that is most likely the server's trouble. A lane can't wait for ever: in
+	// the end they are set aside, where they are kept too.
+	holdTables = 2 * time.Minute
+	// forgetTable is after how long without another refusal a table is forgotten.
+	forgetTable = 30 * time.Second
+)
+
+// refusedTables knows the tables of which nothing was accepted since one of their records
+// was refused alone. With one such table it is that table's trouble: a column has
+// another type, say. With several at once it is the server's, though it accepts
+// records of others: it is out of file handles, and only tables that are open already
+// go on.
+type refusedTables struct {
+	watched atomic.Int32 // how many tables: the fast path asks only for that
+
+	mu     sync.Mutex
+	tables map[string]*refusal
+}
+
+type refusal struct {
+	since, last time.Time
+	w           *Writer // whose record it was
+	several     bool    // records of other writers too
+}
+
+func (r *refusedTables) watching() bool { return r.watched.Load() > 0 }
+
+// refused says that a record of w for table was refused alone.
+func (r *refusedTables) refused(w *Writer, table string, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, x := range r.tables {
+		if now.Sub(x.last) > forgetTable {
+			r.drop(name)
+		}
+	}
+	x := r.tables[table]
+	if x == nil {
+		if len(r.tables) >= mostTables {
+			return
+		}
+		if r.tables == nil {
+			r.tables = map[string]*refusal{}
+		}
+		x = &refusal{since: now, w: w}
+		r.tables[table] = x
+		r.watched.Add(1)
+	}
+	x.last = now
+	x.several = x.several || x.w != w
+}
+
+// accepted says that a record for table was accepted that was sent at sent or later.
+func (r *refusedTables) accepted(table string, sent time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if x := r.tables[table]; x != nil && sent.After(x.since) {
+		r.drop(table)
+	}
+}
+
+func (r *refusedTables) drop(table string) {
+	delete(r.tables, table)
+	r.watched.Add(-1)
+}
+
+// A standing is what can be said of a table of which a record was refused.
+type standing int
+
+const (
+	takes    standing = iota // it takes others, or is to be judged like one that does
+	unclear                  // nothing of it was accepted, for a short time
+	troubled                 // nothing of it nor of other tables was accepted: the server's trouble
+)
+
+// standing tells how table fares now. alone says that there is only one writer whom a
+// wait would hold up.
+func (r *refusedTables) standing(table string, alone bool, now time.Time) standing {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	x := r.tables[table]
+	if x == nil || !legalTable(table) {
+		return takes
+	}
+	if now.Sub(x.since) < watchTable {
+		return unclear
+	}
+	if now.Sub(x.since) > holdTables {
+		return takes
+	}
+	others := false
+	several := alone || x.several
+	for name, y := range r.tables {
+		if name == table || now.Sub(y.last) > forgetTable || !legalTable(name) {
+			continue
+		}
+		others = true
+		several = several || y.several || y.w != x.w
+	}
+	// One writer with the types wrong everywhere must not hold up its neighbours.
+	if others && several {
+		return troubled
+	}
+	return takes
+}
+
+// legalTable reports whether QuestDB allows a table of this name, as TableUtils of
+// 9.3.4 has it but for the length: a record for any other is refused whatever the
+// server's state.
+func legalTable(name string) bool {
+	if name == "" || name[0] == ' ' || name[len(name)-1] == ' ' {
+		return false
+	}
+	before := '.'
+	for _, c := range name {
+		switch {
+		case c < 0x10, c == 0x7f, c == 0xfeff:
+			return false
+		case c == '.' && before == '.':
+			return false
+		}
+		switch c {
+		case '?', ',', '\'', '"', '\\', '/', ':', ')', '(', '+', '*', '%', '~':
+			return false
+		}
+		before = c
+	}
+	return before != '.'
+}

@@ -1,0 +1,63 @@
+package delivery
+
+import (
+	"testing"
+	"time"
+)
+
+func TestStanding(t *testing.T) {
+	a, b := &Writer{}, &Writer{}
+	start := time.Unix(1000, 0)
+	at := func(s float64) time.Time { return start.Add(time.Duration(s * float64(time.Second))) }
+	for name, test := range map[string]struct {
+		do    func(r *refusedTables)
+		alone bool
+		at    float64
+		want  standing
+	}{
+		"never refused":      {func(r *refusedTables) {}, false, 6, takes},
+		"just now":           {func(r *refusedTables) { r.refused(a, "t", at(0)) }, false, 4, unclear},
+		"one table":          {func(r *refusedTables) { r.refused(a, "t", at(0)) }, false, 6, takes},
+		"two tables":         {func(r *refusedTables) { r.refused(a, "t", at(0)); r.refused(b, "u", at(3)) }, false, 6, troubled},
+		"two by one writer":  {func(r *refusedTables) { r.refused(a, "t", at(0)); r.refused(a, "u", at(3)) }, false, 6, takes},
+		"who is alone":       {func(r *refusedTables) { r.refused(a, "t", at(0)); r.refused(a, "u", at(3)) }, true, 6, troubled},
+		"for too long":       {func(r *refusedTables) { r.refused(a, "t", at(0)); r.refused(b, "u", at(121)) }, false, 121, takes},
+		"the other long ago": {func(r *refusedTables) { r.refused(b, "u", at(0)); r.refused(a, "t", at(31)) }, false, 40, takes},
+		"accepted": {func(r *refusedTables) { r.refused(a, "t", at(0)); r.refused(b, "u", at(0)); r.accepted("t", at(1)) },
+			false, 6, takes},
+		"the other accepted": {func(r *refusedTables) { r.refused(a, "t", at(0)); r.refused(b, "u", at(0)); r.accepted("u", at(1)) },
+			false, 6, takes},
+		"accepted before": {func(r *refusedTables) { r.refused(a, "t", at(2)); r.refused(b, "u", at(2)); r.accepted("t", at(1)) },
+			false, 8, troubled},
+		"illegal name":          {func(r *refusedTables) { r.refused(a, "no/table", at(0)) }, false, 1, takes},
+		"beside illegal ones":   {func(r *refusedTables) { r.refused(a, "t", at(0)); r.refused(b, "no/table", at(0)) }, false, 6, takes},
+		"others' records of it": {func(r *refusedTables) { r.refused(a, "t", at(0)); r.refused(b, "t", at(1)); r.refused(a, "u", at(1)) }, false, 6, troubled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var r refusedTables
+			test.do(&r)
+			table := "t"
+			if name == "illegal name" {
+				table = "no/table"
+			}
+			if got := r.standing(table, test.alone, at(test.at)); got != test.want {
+				t.Errorf("%v, want %v", got, test.want)
+			}
+			if n := int(r.watched.Load()); n != len(r.tables) {
+				t.Errorf("%d tables watched, want %d", n, len(r.tables))
+			}
+		})
+	}
+}
+
+func TestLegalTable(t *testing.T) {
+	for name, want := range map[string]bool{
+		"t": true, "my table": true, "file.csv": true, "Zürich": true,
+		"": false, ".t": false, "t.": false, "a..b": false, " t": false, "t ": false, "a/b": false, "a,b": false,
+		"a\x01b": false, "a\x7fb": false, "a~b": false, "\ufefft": false, "a'b": false,
+	} {
+		if got := legalTable(name); got != want {
+			t.Errorf("%q: %v, want %v", name, got, want)
+		}
+	}
+}

@@ -1,0 +1,201 @@
+package rotation
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fixture is a running Watcher of one file.
+type fixture struct {
+	t       *testing.T
+	file    string
+	reads   chan string // what was read each time
+	signals chan os.Signal
+	metrics *Metrics
+	mu      sync.Mutex
+	log     bytes.Buffer
+}
+
+// Write takes the log.
+func (f *fixture) Write(p []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.log.Write(p)
+}
+
+func watch(t *testing.T, file string) *fixture {
+	t.Helper()
+	f := &fixture{t: t, file: file, reads: make(chan string, 10), signals: make(chan os.Signal), metrics: NewMetrics(nil)}
+	w := New(Options{Files: []string{file}, Reload: f.reload, Metrics: f.metrics, Logger: slog.New(slog.NewTextHandler(f, nil))})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		w.Run(ctx, f.signals)
+	}()
+	t.Cleanup(func() { cancel(); <-ended })
+	return f
+}
+
+func (f *fixture) reload() ([]any, error) {
+	data, err := os.ReadFile(f.file)
+	if err == nil && strings.HasPrefix(string(data), "bad") {
+		err = errors.New("no good")
+	}
+	f.reads <- string(data)
+	return nil, err
+}
+
+// want waits until this was read.
+func (f *fixture) want(text string) {
+	f.t.Helper()
+	for timeout := time.After(10 * time.Second); ; {
+		select {
+		case got := <-f.reads:
+			if got == text {
+				return
+			}
+		case <-timeout:
+			f.t.Fatalf("%q was not read", text)
+		}
+	}
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestReplaced(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "key")
+	write(t, file, "one")
+	f := watch(t, file)
+	write(t, file, "two!") // in place
+	f.want("two!")
+	for _, text := range []string{"three", "four"} { // as editors do
+		write(t, file+".new", text)
+		must(t, os.Rename(file+".new", file))
+		f.want(text)
+	}
+	must(t, os.Remove(file))
+	f.want("")
+	write(t, file, "five")
+	f.want("five")
+}
+
+// TestKubernetes swaps the link ..data and removes the old folder, twice.
+func TestKubernetes(t *testing.T) {
+	dir := t.TempDir()
+	publish := func(version, text string) {
+		t.Helper()
+		must(t, os.Mkdir(filepath.Join(dir, version), 0o700))
+		write(t, filepath.Join(dir, version, "key"), text)
+		must(t, os.Symlink(version, filepath.Join(dir, "..data_tmp")))
+		must(t, os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))
+	}
+	publish("..1", "one")
+	file := filepath.Join(dir, "key")
+	must(t, os.Symlink("..data/key", file))
+	f := watch(t, file)
+	publish("..2", "two")
+	must(t, os.RemoveAll(filepath.Join(dir, "..1")))
+	f.want("two")
+	publish("..3", "six")
+	must(t, os.RemoveAll(filepath.Join(dir, "..2")))
+	f.want("six")
+}
+
+// TestLinked has a link to a file in another folder, which changes there.
+func TestLinked(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	write(t, filepath.Join(other, "secret"), "one")
+	file := filepath.Join(dir, "key")
+	must(t, os.Symlink(filepath.Join(other, "secret"), file))
+	f := watch(t, file)
+	write(t, filepath.Join(other, "secret"), "three")
+	f.want("three")
+}
+
+func TestBroken(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "key")
+	write(t, file, "one")
+	f := watch(t, file)
+	write(t, file, "bad one")
+	f.want("bad one")
+	f.signals <- syscall.SIGHUP // though nothing has changed since
+	f.want("bad one")
+	f.signals <- syscall.SIGHUP
+	f.want("bad one") // the one before is dealt with
+	if failed := testutil.ToFloat64(f.metrics.Reloads.WithLabelValues("failed")); failed < 2 || testutil.ToFloat64(f.metrics.Stale) != 1 {
+		t.Errorf("%v failures, stale %v", failed, testutil.ToFloat64(f.metrics.Stale))
+	}
+	f.mu.Lock()
+	text := f.log.String()
+	f.mu.Unlock()
+	if !strings.Contains(text, "level=ERROR") || !strings.Contains(text, "no good") {
+		t.Errorf("not said loudly: %s", text)
+	}
+	write(t, file, "good again")
+	f.want("good again")
+	f.signals <- syscall.SIGHUP
+	f.want("good again")
+	if ok := testutil.ToFloat64(f.metrics.Reloads.WithLabelValues("ok")); ok < 1 || testutil.ToFloat64(f.metrics.Stale) != 0 {
+		t.Errorf("%v good, stale %v", ok, testutil.ToFloat64(f.metrics.Stale))
+	}
+}
+
+// TestNoise has another file in the folder change: nothing is read.
+func TestNoise(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "key")
+	write(t, file, "one")
+	f := watch(t, file)
+	for range 20 {
+		write(t, filepath.Join(dir, "other"), "x")
+		time.Sleep(quiet / 10)
+	}
+	write(t, file, "last")
+	if got := <-f.reads; got != "last" {
+		t.Errorf("read %q though nothing had changed", got)
+	}
+}
+
+// TestNoFiles is a configuration that has no files: a signal is answered.
+func TestNoFiles(t *testing.T) {
+	var log bytes.Buffer
+	w := New(Options{Reload: func() ([]any, error) { t.Error("read"); return nil, nil }, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	signals := make(chan os.Signal)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); w.Run(ctx, signals) }()
+	signals <- syscall.SIGHUP
+	cancel()
+	<-ended
+	if !strings.Contains(log.String(), "nothing to read again") {
+		t.Errorf("said %q", log.String())
+	}
+}
