@@ -1,4 +1,4 @@
-# Needs: Go 1.26, make, git. For demo and test also Java 17+, Maven and a C
+# Needs: Go 1.26, make, git. For demo and test also Java 17+, Maven, Chromium and a C
 # compiler (for the race detector); .ci/run installs those on Debian.
 
 SHELL := /bin/bash

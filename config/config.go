@@ -96,7 +96,10 @@ type Config struct {
 	DrainTimeout time.Duration `env:"ILP_DRAIN_TIMEOUT" envDefault:"20s" desc:"How long the proxy may take, after SIGTERM, to deliver what it holds" hint:"a duration like 20s, up to 1h"`
 
 	// Admin is the host:port of health and metrics, empty for none.
-	Admin AdminAddr `env:"ILP_ADMIN" envDefault:"127.0.0.1:9090" desc:"Health and metrics; ${off}$ for none" hint:"like 127.0.0.1:9090, or off"`
+	Admin AdminAddr `env:"ILP_ADMIN" envDefault:"127.0.0.1:9090" desc:"Status page, health and metrics; ${off}$ for none" hint:"like 127.0.0.1:9090, or off"`
+
+	// StatusRecords has the status page show what rejected records contain.
+	StatusRecords Switch `env:"ILP_STATUS_RECORDS" envDefault:"false" desc:"Show the beginning of rejected records on the status page; whoever reaches ${ILP_ADMIN}$ can read it" hint:"true or false"`
 
 	// LogLevel is the lowest level that is logged.
 	LogLevel LogLevel `env:"ILP_LOG_LEVEL" envDefault:"info" desc:"${debug}$, ${info}$, ${warn}$ or ${error}$" hint:"one of debug, info, warn, error"`

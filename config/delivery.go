@@ -59,9 +59,9 @@ func (s Switch) String() string {
 // UnmarshalText implements [encoding.TextUnmarshaler].
 func (s *Switch) UnmarshalText(text []byte) error {
 	switch strings.ToLower(string(text)) {
-	case "on":
+	case "on", "true":
 		*s = true
-	case "off":
+	case "off", "false":
 		*s = false
 	default:
 		return invalid("%s is neither on nor off", shorten(string(text)))

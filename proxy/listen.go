@@ -72,6 +72,7 @@ func (s *Server) admit(conn net.Conn) {
 	select {
 	case s.slots <- struct{}{}:
 	default:
+		s.waiting.Add(1)
 		s.m.waiting.Inc()
 		s.limit.Log(s.ctx, slog.LevelWarn, "clients", "ILP_MAX_CLIENTS writers are connected; more wait until one leaves",
 			slog.Int("limit", s.o.MaxClients))
@@ -81,6 +82,7 @@ func (s *Server) admit(conn net.Conn) {
 		case <-s.ctx.Done():
 			ended = true
 		}
+		s.waiting.Add(-1)
 		s.m.waiting.Dec()
 		if ended {
 			_ = conn.Close()

@@ -54,6 +54,8 @@ type Server struct {
 	fragments atomic.Int64
 	// records is how many whole records were read, those rejected included.
 	records atomic.Int64
+	// waiting is how many are not admitted for want of a place.
+	waiting atomic.Int64
 	ctx     context.Context // ends every session at once
 	cancel  context.CancelFunc
 

@@ -55,6 +55,11 @@ type session struct {
 	// reads counts those since the writer had nothing to say, up to fewReads.
 	reads int
 
+	// bytes is how many were read. Others read it. rate is Server.Writers' own.
+	bytes atomic.Int64
+	since time.Time
+	rate  rate
+
 	lastRead time.Time // only kept for the idle timeout
 	armed    time.Time // the read deadline that is set; zero for none
 
@@ -74,7 +79,8 @@ func newSession(srv *Server, conn net.Conn) (*session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading from %v: %w", conn.RemoteAddr(), err)
 	}
-	s := &session{srv: srv, conn: conn, raw: raw}
+	now := time.Now()
+	s := &session{srv: srv, conn: conn, raw: raw, since: now, rate: newRate(now)}
 	s.out = srv.o.Dispatcher.NewWriter(conn.RemoteAddr().String(), s.disconnect)
 	s.receive = s.tryReceive // once: a method value allocates
 	return s, nil
@@ -199,6 +205,7 @@ func (s *session) consume(ctx context.Context, n int) {
 	b := s.in
 	s.in = nil
 	s.srv.m.bytes.Add(float64(n))
+	s.bytes.Add(int64(n))
 	if s.srv.o.IdleTimeout > 0 {
 		s.lastRead = time.Now()
 	}

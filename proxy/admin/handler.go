@@ -45,9 +45,14 @@ func newHandler(opts Options, loopback bool) http.Handler {
 		ErrorHandling:       promhttp.ContinueOnError,
 		MaxRequestsInFlight: maxScrapes,
 	}))
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		writeText(w, http.StatusOK, index)
-	})
+	if opts.Status != nil {
+		mux.Handle("GET /{$}", opts.Status)
+		mux.Handle("GET /status", opts.Status)
+	} else {
+		mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+			writeText(w, http.StatusOK, index)
+		})
+	}
 
 	h := recoverPanics(opts.Logger, mux)
 	if loopback {

@@ -211,3 +211,33 @@ func (brokenCollector) Describe(chan<- *prometheus.Desc) {}
 func (brokenCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.NewInvalidMetric(prometheus.NewDesc("broken", "Broken.", nil, nil), errors.New("can't collect"))
 }
+
+// The status page is at / and /status, behind the same checks as everything else, and may have a policy of its own.
+func TestStatusPage(t *testing.T) {
+	opts := testOptions()
+	opts.Status = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/" {
+			w.Header().Set("Content-Security-Policy", "own")
+		}
+		writeText(w, http.StatusOK, "page at "+r.URL.Path)
+	})
+	h := newHandler(opts, true)
+	for _, path := range []string{"/", "/status"} {
+		w := get(h, path, nil)
+		if w.Code != 200 || w.Body.String() != "page at "+path {
+			t.Errorf("%s: %d %q", path, w.Code, w.Body)
+		}
+		if csp := w.Header().Get("Content-Security-Policy"); (csp == "own") != (path == "/") || csp == "" {
+			t.Errorf("%s: policy %q", path, csp)
+		}
+		if w := get(h, path, func(r *http.Request) { r.Host = "evil.example" }); w.Code != http.StatusMisdirectedRequest {
+			t.Errorf("%s for another name: %d", path, w.Code)
+		}
+		if w := get(h, path, func(r *http.Request) { r.Method = http.MethodPost }); w.Code != http.StatusMethodNotAllowed {
+			t.Errorf("POST %s: %d", path, w.Code)
+		}
+	}
+	if w := get(h, "/other", nil); w.Code != http.StatusNotFound {
+		t.Errorf("/other: %d", w.Code)
+	}
+}

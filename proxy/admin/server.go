@@ -1,5 +1,5 @@
 // Package admin is the HTTP server for those who operate the proxy: health for Kubernetes and the like, metrics for Prometheus.
-// It changes nothing and shows no records. What it tells comes from what the proxy knows already; no request makes it dial.
+// It changes nothing. What it tells comes from what the proxy knows already; no request makes it dial.
 //
 // A [Server] is used like one of net/http: Listen, Serve, Shutdown.
 package admin
@@ -45,6 +45,8 @@ type Options struct {
 	Ready func() error
 	// Gatherer has what /metrics shows. Nil: nothing.
 	Gatherer prometheus.Gatherer
+	// Status answers GET / and GET /status. It may set a Content-Security-Policy of its own. Nil: / lists what there is.
+	Status http.Handler
 	// Logger gets the server's own trouble. Nil: nobody hears of it.
 	Logger *slog.Logger
 }

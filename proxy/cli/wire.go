@@ -21,6 +21,7 @@ import (
 	"questdb-ilp-proxy/proxy/delivery"
 	"questdb-ilp-proxy/proxy/rejected"
 	"questdb-ilp-proxy/proxy/rotation"
+	"questdb-ilp-proxy/proxy/status"
 	"questdb-ilp-proxy/proxy/upstream"
 )
 
@@ -41,6 +42,7 @@ type instance struct {
 	admin    *admin.Server // nil: off
 	rejected *rejected.Sink
 	rotation *rotation.Watcher
+	watch    watch
 	ending   atomic.Bool
 
 	listeners []net.Listener
@@ -67,6 +69,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) (exitCode 
 		return ExitFailure, err
 	}
 	defer p.close()
+	log = p.log
 	if err := p.listen(ctx); err != nil {
 		return ExitFailure, err
 	}
@@ -93,7 +96,9 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 	reg := admin.NewRegistry()
 	b := buildInfo()
 	admin.RegisterBuildInfo(reg, b.Version, b.Commit)
-	p := &instance{cfg: cfg, log: log, failed: make(chan error, 2+len(cfg.Listen))}
+	events := newEvents(cfg)
+	log = slog.New(events.Tee(log.Handler()))
+	p := &instance{cfg: cfg, log: log, watch: watch{rejected: status.NewRejections(bool(cfg.StatusRecords))}, failed: make(chan error, 2+len(cfg.Listen))}
 
 	var err error
 	p.pool, err = upstream.New(upstream.Options{
@@ -115,6 +120,7 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 	if err != nil {
 		return nil, &ExitError{ExitUsage, err}
 	}
+	kept := noted{rejects{p.rejected}, p.watch.rejected}
 	// A quarter of the memory is for records whose end has not come yet.
 	fragments := int64(cfg.Buffer) / 4
 	p.lanes = delivery.New(delivery.Options{
@@ -129,7 +135,8 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 		Settle:          cfg.Settle,
 		AtMostOnce:      cfg.Delivery == config.AtMostOnce,
 		NoPathCheck:     !bool(cfg.PathCheck),
-		Rejects:         rejects{p.rejected},
+		Rejects:         kept,
+		TooLong:         kept.tooLong,
 		LogOnly:         cfg.RejectedFile == "",
 		Disconnect:      cfg.OnRejected == config.OnRejectedDisconnect,
 		Logger:          log, Metrics: delivery.NewMetrics(reg),
@@ -141,7 +148,8 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 		Logger: log, Metrics: proxy.NewMetrics(reg),
 	})
 	if cfg.Admin != "" {
-		p.admin = admin.New(admin.Options{Addr: string(cfg.Admin), Ready: p.ready, Gatherer: reg, Logger: log})
+		p.watch.page = p.newPage(b.Version, events)
+		p.admin = admin.New(admin.Options{Addr: string(cfg.Admin), Ready: p.ready, Gatherer: reg, Status: p.watch.page, Logger: log})
 	}
 	return p, nil
 }
@@ -189,6 +197,7 @@ func (p *instance) start() {
 		})
 	}
 	if p.admin != nil {
+		p.watchRun()
 		p.wg.Go(func() {
 			if err := p.admin.Serve(); err != nil {
 				p.failed <- err
@@ -284,6 +293,7 @@ func (p *instance) end(signals <-chan os.Signal) (exitCode int) {
 
 // close ends whatever is left, and waits for it.
 func (p *instance) close() {
+	p.unwatch()
 	for _, l := range p.listeners {
 		_ = l.Close() // if they were never served
 	}

@@ -44,6 +44,9 @@ type Options struct {
 	// it only logs, too: then what is left at the end is not given to it.
 	Rejects Rejects
 	LogOnly bool
+	// TooLong, unless nil, is told the remote of the writer of each record that was
+	// longer than is allowed: those do not reach Rejects. It must not block.
+	TooLong func(remote string)
 	// Disconnect ends the connection of a writer when a record of it is rejected.
 	Disconnect bool
 	Logger     *slog.Logger

@@ -178,5 +178,8 @@ func (w *Writer) Check(record []byte) (reason, detail string) {
 // Its bytes were not kept.
 func (w *Writer) CountTooLong() {
 	w.lane.d.m.rejected.WithLabelValues(ReasonTooLong).Inc()
+	if w.lane.d.o.TooLong != nil {
+		w.lane.d.o.TooLong(w.remote)
+	}
 	w.rejected(w.lane.d)
 }

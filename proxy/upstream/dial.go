@@ -231,6 +231,7 @@ func (p *Pool) attempt(ctx context.Context, addr string, dialUntil time.Time, an
 	}
 	c.renewAt = renewAt(c.established, p.opts.MaxAge)
 	p.metrics.handshake(kindOK)
+	p.handshakes.note(addr, kindOK, "", took)
 	attrs := []any{"handshake", took, "challenge", result.Challenge}
 	if sec != nil {
 		state := sec.ConnectionState()
@@ -277,6 +278,7 @@ func (p *Pool) dialFailure(ctx context.Context, addr string, err error) failure 
 	default:
 		f.sentence = fmt.Sprintf("no answer: %v; check that QuestDB runs and that %s is its ILP port (9009 by default)", rootCause(err), addr)
 	}
+	p.handshakes.note(addr, f.kind, f.sentence, 0)
 	return f
 }
 
@@ -312,6 +314,7 @@ func (p *Pool) handshakeFailure(ctx context.Context, addr string, key *auth.Key,
 		f.sentence = fmt.Sprintf("connection lost after the signature: %s or something before it reset the connection", addr)
 	}
 	p.metrics.handshake(f.kind)
+	p.handshakes.note(addr, f.kind, f.sentence, 0)
 	return f
 }
 

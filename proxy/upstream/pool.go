@@ -119,6 +119,8 @@ type Pool struct {
 	lookup  func(ctx context.Context, host string) ([]string, error)
 	lastID  atomic.Uint64
 	creds   atomic.Pointer[credentials] // stored with mu held
+	// handshakes has a lock of its own.
+	handshakes handshakes
 
 	ctx        context.Context // ends attempts when the pool closes
 	cancel     context.CancelFunc
