@@ -72,7 +72,7 @@ func newSession(srv *Server, conn net.Conn) (*session, error) {
 		return nil, fmt.Errorf("reading from %v: %w", conn.RemoteAddr(), err)
 	}
 	s := &session{srv: srv, conn: conn, raw: raw}
-	s.out = srv.o.Dispatcher.NewWriter(conn.RemoteAddr().String(), s.disconnect)
+	s.out = srv.o.Dispatcher.NewWriter(remoteName(conn), s.disconnect)
 	s.receive = s.tryReceive // once: a method value allocates
 	return s, nil
 }

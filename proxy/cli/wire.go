@@ -3,17 +3,19 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
 
 	"questdb-ilp-proxy/config"
 	"questdb-ilp-proxy/proxy"
@@ -43,7 +45,8 @@ type instance struct {
 
 	listeners []net.Listener
 	wg        sync.WaitGroup
-	failed    chan error // a server that should have gone on
+	failed    chan error    // a server that should have gone on
+	done      chan struct{} // closed at the very end
 }
 
 // serve runs the proxy until it is told to end, and returns the exit code: 0 if
@@ -85,7 +88,7 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 	reg := admin.NewRegistry()
 	b := buildInfo()
 	admin.RegisterBuildInfo(reg, b.Version, b.Commit)
-	p := &instance{cfg: cfg, log: log, failed: make(chan error, 2+len(cfg.Listen))}
+	p := &instance{cfg: cfg, log: log, failed: make(chan error, 2), done: make(chan struct{})}
 
 	var err error
 	p.pool, err = upstream.New(upstream.Options{
@@ -137,7 +140,8 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 
 // allow returns who may connect; nil means everybody who can.
 func allow(cfg *config.Config) func(netip.Addr) bool {
-	if cfg.Allow.IsZero() {
+	passed := slices.ContainsFunc(cfg.Listen, func(l config.Listen) bool { return l.Network == config.NetSystemd })
+	if cfg.Allow.IsZero() && !passed {
 		return nil // only loopback is listened on
 	}
 	return cfg.Allow.Contains
@@ -151,19 +155,7 @@ func (p *instance) listen(ctx context.Context) error {
 		}
 		p.log.Info("serving health and metrics", "address", p.admin.Addr().String())
 	}
-	var lc net.ListenConfig
-	for _, at := range p.cfg.Listen {
-		l, err := lc.Listen(ctx, at.Network, at.Addr)
-		if err != nil && at.MayBeAbsent(err) {
-			p.log.Debug("this machine has no IPv6 loopback address; not listening there", "address", at.Addr)
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("ILP_LISTEN: cannot listen for writers on %s: %w; check that nothing else does, and that the address is this machine's", at.Addr, err)
-		}
-		p.listeners = append(p.listeners, l)
-	}
-	return nil
+	return p.openListeners(ctx)
 }
 
 // start begins to serve.
@@ -173,16 +165,26 @@ func (p *instance) start() {
 		p.log.Info("listening for writers", "address", l.Addr().String(), "upstream", p.cfg.Upstream)
 		p.wg.Go(func() {
 			if err := p.server.Serve(l); !errors.Is(err, proxy.ErrServerClosed) {
-				p.failed <- err
+				p.fail(err)
 			}
 		})
 	}
 	if p.admin != nil {
 		p.wg.Go(func() {
 			if err := p.admin.Serve(); err != nil {
-				p.failed <- err
+				p.fail(err)
 			}
 		})
+	}
+	p.wg.Go(func() { p.watchdog(p.done) })
+	p.notify(daemon.SdNotifyReady)
+}
+
+// fail ends the proxy; the first one to say why is heard.
+func (p *instance) fail(err error) {
+	select {
+	case p.failed <- err:
+	default:
 	}
 }
 
@@ -201,6 +203,7 @@ func (p *instance) ready() error {
 // ILP_DRAIN_TIMEOUT allows and no second signal comes. It returns the exit code.
 func (p *instance) end(signals <-chan os.Signal) (exitCode int) {
 	p.ending.Store(true)
+	p.notify(stopping(p.cfg.DrainTimeout))
 	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.DrainTimeout)
 	defer cancel()
 	ended := make(chan struct{})
@@ -260,6 +263,7 @@ func (p *instance) close() {
 		defer cancel()
 		_ = p.admin.Shutdown(ctx) // breaks off what is left when the time is over
 	}
+	close(p.done)
 	p.wg.Wait()
 }
 
