@@ -34,9 +34,7 @@ func cutScheme(text string) (rest string, err error) {
 		return rest, nil
 	case "tcps":
 		return "", invalid("%s: TLS (tcps://) is not supported yet", shorten(text)).should("tcp://%s", rest)
-	case "udp":
-		return "", invalid("%s: udp:// is not supported yet", shorten(text))
-	case "unix", "systemd":
+	case "udp", "unix", "systemd":
 		return "", invalid("%s: QuestDB is reached over TCP, not by %s://", shorten(text), scheme).should("like tcp://questdb:9009")
 	}
 	return "", invalid("%s: unknown scheme %s", shorten(text), shorten(scheme))

@@ -111,7 +111,7 @@ func TestProblems(t *testing.T) {
 		"unix mode":              {with("ILP_UNIX_MODE=9"), []string{"ILP_UNIX_MODE: \"9\" is not a file mode"}},
 		"unix upstream":          {with("ILP_UPSTREAM=unix:///x"), []string{"ILP_UPSTREAM: \"unix:///x\": QuestDB is reached over TCP"}},
 		"systemd, all and one":   {with("ILP_LISTEN=systemd://,systemd://x"), []string{"ILP_LISTEN: systemd:// is all"}},
-		"udp":                    {with("ILP_LISTEN=udp://x:1"), []string{"ILP_LISTEN: \"udp://x:1\": udp:// is not supported yet"}},
+		"udp":                    {with("ILP_LISTEN=udp://0.0.0.0:1"), []string{"ILP_ALLOW: not set"}},
 		"listen twice":           {with("ILP_LISTEN=localhost:1,127.0.0.1:1"), []string{"ILP_LISTEN: 127.0.0.1:1 is there twice"}},
 		"listen without port":    {with("ILP_LISTEN=localhost"), []string{"ILP_LISTEN: \"localhost\" is not host:port"}},
 		"listen, empty element":  {with("ILP_LISTEN=localhost:1,"), []string{"ILP_LISTEN: \"localhost:1,\" has an empty element"}},

@@ -10,7 +10,7 @@ import (
 
 // Listen is one address to listen on.
 type Listen struct {
-	Network string // NetTCP, NetUnix or NetSystemd
+	Network string // NetTCP, NetUDP, NetUnix or NetSystemd
 	// Addr is host:port, where port 0 lets the kernel choose; or the path of a
 	// Unix socket; or the name of the sockets that systemd passes, empty for all.
 	Addr string
@@ -21,6 +21,7 @@ type Listen struct {
 // The networks of a Listen.
 const (
 	NetTCP     = "tcp"
+	NetUDP     = "udp"
 	NetUnix    = "unix"
 	NetSystemd = "systemd" // sockets that systemd opened: the address is theirs
 )
@@ -37,7 +38,7 @@ func (l Listen) MayBeAbsent(err error) bool {
 // Loopback reports whether only this machine can reach the address. What systemd
 // passes is not known here: who may connect is looked at when someone does.
 func (l Listen) Loopback() bool {
-	if l.Network != NetTCP {
+	if l.Network != NetTCP && l.Network != NetUDP {
 		return true
 	}
 	host, _, err := net.SplitHostPort(l.Addr)
@@ -64,7 +65,7 @@ func (l Listen) takes(addr string) bool {
 // anyPort reports whether the kernel chooses the port.
 func (l Listen) anyPort() bool {
 	_, port, err := net.SplitHostPort(l.Addr)
-	return l.Network == NetTCP && err == nil && port == "0"
+	return (l.Network == NetTCP || l.Network == NetUDP) && err == nil && port == "0"
 }
 
 // Listens is a list of addresses to listen on.
@@ -117,29 +118,32 @@ func (l *Listens) addItem(item string) error {
 		}
 		return l.addOne(Listen{Network: NetSystemd, Addr: name})
 	}
+	if rest, ok := strings.CutPrefix(item, "udp://"); ok {
+		return l.add(NetUDP, rest)
+	}
 	item, err := cutScheme(item)
 	if err != nil {
 		return err
 	}
-	return l.add(item)
+	return l.add(NetTCP, item)
 }
 
 // maxUnixPath is the longest path of a Unix socket on Linux.
 const maxUnixPath = 107
 
 // add appends one host:port, or the two that localhost is.
-func (l *Listens) add(item string) error {
+func (l *Listens) add(network, item string) error {
 	host, port, err := splitHostPort(item, "", 0)
 	if err != nil {
 		return err
 	}
 	if host == "localhost" {
-		if err := l.addOne(Listen{"tcp", net.JoinHostPort("127.0.0.1", port), false}); err != nil {
+		if err := l.addOne(Listen{network, net.JoinHostPort("127.0.0.1", port), false}); err != nil {
 			return err
 		}
-		return l.addOne(Listen{"tcp", net.JoinHostPort("::1", port), true})
+		return l.addOne(Listen{network, net.JoinHostPort("::1", port), true})
 	}
-	return l.addOne(Listen{"tcp", net.JoinHostPort(host, port), false})
+	return l.addOne(Listen{network, net.JoinHostPort(host, port), false})
 }
 
 func (l *Listens) addOne(listen Listen) error {

@@ -80,7 +80,9 @@ func (o Options) Start(t testing.TB, env Env) *Proxy {
 	if p.env["ILP_ADMIN"] != "off" {
 		p.admin = p.address("serving health and metrics")
 	}
-	p.addr = p.address("listening for writers")
+	if !strings.HasPrefix(p.env["ILP_LISTEN"], "udp://") {
+		p.addr = p.address("listening for writers")
+	}
 	return p
 }
 
@@ -192,6 +194,12 @@ func (p *Proxy) HasSecret(text string) bool {
 
 // Addr is the address, host:port, at which writers connect.
 func (p *Proxy) Addr() string { return p.addr }
+
+// UDP is the address, host:port, that takes datagrams, where ILP_LISTEN has one.
+func (p *Proxy) UDP() string {
+	p.t.Helper()
+	return p.address("listening for datagrams")
+}
 
 // Admin is the address of health and metrics.
 func (p *Proxy) Admin() string { return p.admin }

@@ -18,10 +18,14 @@ import (
 // openListeners opens everything that ILP_LISTEN names, or nothing.
 func (p *instance) openListeners(ctx context.Context) (err error) {
 	var opened []net.Listener
+	var packets []*net.UDPConn
 	defer func() {
 		if err != nil {
 			for _, l := range opened {
 				_ = l.Close()
+			}
+			for _, conn := range packets {
+				_ = conn.Close()
 			}
 		}
 	}()
@@ -43,6 +47,16 @@ func (p *instance) openListeners(ctx context.Context) (err error) {
 			if err != nil {
 				return err
 			}
+			continue
+		case config.NetUDP:
+			conn, err := lc.ListenPacket(ctx, at.Network, at.Addr)
+			if err != nil && at.MayBeAbsent(err) {
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("ILP_LISTEN: cannot listen for datagrams on %s: %w; check that nothing else does, and that the address is this machine's", at.Addr, err)
+			}
+			packets = append(packets, conn.(*net.UDPConn))
 			continue
 		case config.NetUnix:
 			l, err = listenUnix(ctx, at.Addr, fs.FileMode(p.cfg.UnixMode))
@@ -67,6 +81,7 @@ func (p *instance) openListeners(ctx context.Context) (err error) {
 		}
 	}
 	p.listeners = append(p.listeners, opened...)
+	p.packets = append(p.packets, packets...)
 	return nil
 }
 

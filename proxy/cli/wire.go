@@ -44,6 +44,7 @@ type instance struct {
 	ending   atomic.Bool
 
 	listeners []net.Listener
+	packets   []*net.UDPConn
 	wg        sync.WaitGroup
 	failed    chan error    // a server that should have gone on
 	done      chan struct{} // closed at the very end
@@ -169,6 +170,14 @@ func (p *instance) start() {
 			}
 		})
 	}
+	for _, conn := range p.packets {
+		p.log.Info("listening for datagrams", "address", conn.LocalAddr().String(), "upstream", p.cfg.Upstream)
+		p.wg.Go(func() {
+			if err := p.server.ServeUDP(conn); !errors.Is(err, proxy.ErrServerClosed) {
+				p.fail(err)
+			}
+		})
+	}
 	if p.admin != nil {
 		p.wg.Go(func() {
 			if err := p.admin.Serve(); err != nil {
@@ -253,6 +262,9 @@ func (p *instance) end(signals <-chan os.Signal) (exitCode int) {
 func (p *instance) close() {
 	for _, l := range p.listeners {
 		_ = l.Close() // if they were never served
+	}
+	for _, conn := range p.packets {
+		_ = conn.Close()
 	}
 	p.server.Close()
 	p.lanes.Close()
