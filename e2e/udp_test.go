@@ -117,4 +117,7 @@ func TestUDPFull(t *testing.T) {
 	if code := p.Wait(arrive); code != 1 { // records are left
 		t.Errorf("exit code %d", code)
 	}
+	if len(p.LogLines("datagrams in the kernel's queue were dropped")) != 1 {
+		t.Error("the proxy did not say that it left datagrams")
+	}
 }

@@ -77,6 +77,7 @@ func TestUnix(t *testing.T) {
 	if _, err := fmt.Fprint(conn, "at_the_end v=1i 1000000000\n"); err != nil {
 		t.Fatal(err)
 	}
+	p.WaitMetric(arrive, proxytest.Equal(1), "sessions") // accepted: the listener's end drops who was not
 	p.Stop(30 * time.Second)
 	db.WaitCount("at_the_end", 1, arrive)
 	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {

@@ -72,10 +72,14 @@ func (s *Server) ServeUDP(conn *net.UDPConn) error {
 		switch {
 		case err == nil:
 			continue
-		case s.ctx.Err() != nil || errors.Is(err, net.ErrClosed):
+		case errors.Is(err, net.ErrClosed):
 			return ErrServerClosed
-		case errors.Is(err, os.ErrDeadlineExceeded):
+		case s.ctx.Err() == nil && errors.Is(err, os.ErrDeadlineExceeded):
 			p.rest()
+			return ErrServerClosed
+		}
+		if s.ctx.Err() != nil {
+			p.abandon()
 			return ErrServerClosed
 		}
 		// An ICMP error of some sender's, at most: the socket goes on.
@@ -115,6 +119,26 @@ func (p *packets) rest() {
 		if err := p.read(ctx); errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
 			return
 		}
+	}
+	p.abandon()
+}
+
+// abandon counts what is left in the kernel's queue when there is no time, or no
+// memory, to take it.
+func (p *packets) abandon() {
+	until := time.Now().Add(50 * time.Millisecond) // someone may still be sending
+	left := 0
+	for time.Now().Before(until) {
+		_ = p.conn.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+		if _, _, err := p.conn.ReadFromUDPAddrPort(p.buf); err != nil {
+			break
+		}
+		left++
+	}
+	if left > 0 {
+		p.srv.m.datagramsDropped.Add(float64(left))
+		p.srv.log.Error("datagrams in the kernel's queue were dropped: the proxy had to end before it could take them",
+			"listener", p.out.Remote(), "datagrams", left)
 	}
 }
 
