@@ -34,8 +34,8 @@ func cutScheme(text string) (rest string, err error) {
 		return rest, nil
 	case "tcps":
 		return "", invalid("%s: writers connect without TLS", shorten(text)).should("tcp://%s", rest)
-	case "unix", "udp":
-		return "", invalid("%s: %s:// is not supported yet", shorten(text), scheme)
+	case "udp", "unix", "systemd":
+		return "", invalid("%s: QuestDB is reached over TCP, not by %s://", shorten(text), scheme).should("like tcp://questdb:9009")
 	}
 	return "", invalid("%s: unknown scheme %s", shorten(text), shorten(scheme))
 }

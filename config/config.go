@@ -14,7 +14,10 @@ import (
 // proposes (hint).
 type Config struct {
 	// Listen is where writers connect: localhost is two addresses.
-	Listen Listens `env:"ILP_LISTEN" envDefault:"tcp://localhost:9009" desc:"Where writers connect, comma-separated; ${tcp://host:port}$ or ${host:port}$. ${localhost}$ is 127.0.0.1 and, where the machine has it, ::1" hint:"like tcp://localhost:9009, several comma-separated"`
+	Listen Listens `env:"ILP_LISTEN" envDefault:"tcp://localhost:9009" desc:"Where writers connect, comma-separated; ${tcp://host:port}$ or ${host:port}$; ${udp://host:port}$; ${unix:///path}$; ${systemd://}$ for the sockets that systemd passes, ${systemd://NAME}$ for those with this name. ${localhost}$ is 127.0.0.1 and, where the machine has it, ::1" hint:"like tcp://localhost:9009, several comma-separated"`
+
+	// UnixMode is the mode of the sockets that unix:// makes.
+	UnixMode FileMode `env:"ILP_UNIX_MODE" envDefault:"0660" desc:"Who may connect to the sockets of ${unix://}$, as a file mode: whoever may write to one. ${ILP_ALLOW}$ does not concern them" hint:"an octal mode like 0660"`
 
 	// Allow is who may connect.
 	Allow Allow `env:"ILP_ALLOW" desc:"CIDRs or addresses that may connect, comma-separated, or ${any}$. Needed to listen on anything but loopback: this side has no authentication" hint:"CIDRs like 10.0.0.0/8, comma-separated, or any"`

@@ -39,6 +39,7 @@ func TestDefaults(t *testing.T) {
 	got.Key, got.AuthKey = nil, auth.Secret{}
 	want := &Config{
 		Listen:    Listens{{"tcp", "127.0.0.1:9009", false}, {"tcp", "[::1]:9009", true}},
+		UnixMode:  0o660,
 		Upstream:  Addrs{"questdb:9009"},
 		AuthKeyID: "testUser1", PoolMinIdle: 2, PoolMax: 16,
 		DialTimeout: 10 * time.Second, AuthTimeout: 15 * time.Second,
@@ -55,7 +56,7 @@ func TestDefaults(t *testing.T) {
 
 func TestEverythingSet(t *testing.T) {
 	got, err := Load([]string{
-		"ILP_LISTEN=tcp://0.0.0.0:1, [fe80::1%eth0]:0,localhost:2", "ILP_ALLOW= 10.0.0.0/8,::1 , 192.168.1.7",
+		"ILP_LISTEN=tcp://0.0.0.0:1, [fe80::1%eth0]:0,localhost:2,unix:///run/a.sock,systemd://ilp", "ILP_UNIX_MODE=600", "ILP_ALLOW= 10.0.0.0/8,::1 , 192.168.1.7",
 		"ILP_UPSTREAM=tcp://a:1,b,[::1]:9,[::2]", "ILP_AUTH_JWK=" + docJWK + "\n",
 		"ILP_POOL_MIN_IDLE=0", "ILP_POOL_MAX=300", "ILP_DIAL_TIMEOUT=1s", "ILP_AUTH_TIMEOUT=2s",
 		"ILP_RETRY_BASE=1ms", "ILP_RETRY_MAX=1h", "ILP_BUFFER=1GiB", "ILP_MAX_RECORD=65536", "ILP_MAX_CLIENTS=7",
@@ -75,7 +76,9 @@ func TestEverythingSet(t *testing.T) {
 	}
 	got.Key, got.AuthJWK, got.Warnings = nil, auth.Secret{}, nil
 	want := &Config{
-		Listen: Listens{{"tcp", "0.0.0.0:1", false}, {"tcp", "[fe80::1%eth0]:0", false}, {"tcp", "127.0.0.1:2", false}, {"tcp", "[::1]:2", true}},
+		Listen: Listens{{"tcp", "0.0.0.0:1", false}, {"tcp", "[fe80::1%eth0]:0", false}, {"tcp", "127.0.0.1:2", false}, {"tcp", "[::1]:2", true},
+			{"unix", "/run/a.sock", false}, {"systemd", "ilp", false}},
+		UnixMode: 0o600,
 		Allow: Allow{Prefixes: []netip.Prefix{
 			netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("192.168.1.7/32"),
 		}},
@@ -103,8 +106,13 @@ func TestProblems(t *testing.T) {
 		"typo":                   {with("ILP_POOL_MIX=3"), []string{"ILP_POOL_MIX: unknown variable; should be ILP_POOL_MAX"}},
 		"typo, empty":            {with("ILP_LISTENS="), []string{"ILP_LISTENS: unknown variable; should be ILP_LISTEN"}},
 		"port like a service's":  {with("ILP_UPSTREAM_PORT=9009"), []string{"ILP_UPSTREAM_PORT: unknown"}},
-		"unix":                   {with("ILP_LISTEN=unix:///x"), []string{"ILP_LISTEN: \"unix:///x\": unix:// is not supported yet"}},
-		"udp":                    {with("ILP_LISTEN=udp://x:1"), []string{"ILP_LISTEN: \"udp://x:1\": udp:// is not supported yet"}},
+		"unix":                   {with("ILP_LISTEN=unix://x"), []string{"ILP_LISTEN: \"unix://x\": not the absolute path"}},
+		"unix, too long":         {with("ILP_LISTEN=unix:///" + strings.Repeat("x", 107)), []string{"ILP_LISTEN: \"unix:///" + strings.Repeat("x", 52) + "\"...: its path has 108 bytes"}},
+		"unix twice":             {with("ILP_LISTEN=unix:///x,unix:///x"), []string{"ILP_LISTEN: unix:///x is there twice"}},
+		"unix mode":              {with("ILP_UNIX_MODE=9"), []string{"ILP_UNIX_MODE: \"9\" is not a file mode"}},
+		"unix upstream":          {with("ILP_UPSTREAM=unix:///x"), []string{"ILP_UPSTREAM: \"unix:///x\": QuestDB is reached over TCP"}},
+		"systemd, all and one":   {with("ILP_LISTEN=systemd://,systemd://x"), []string{"ILP_LISTEN: systemd:// is all"}},
+		"udp":                    {with("ILP_LISTEN=udp://0.0.0.0:1"), []string{"ILP_ALLOW: not set"}},
 		"listen twice":           {with("ILP_LISTEN=localhost:1,127.0.0.1:1"), []string{"ILP_LISTEN: 127.0.0.1:1 is there twice"}},
 		"listen without port":    {with("ILP_LISTEN=localhost"), []string{"ILP_LISTEN: \"localhost\" is not host:port"}},
 		"listen, empty element":  {with("ILP_LISTEN=localhost:1,"), []string{"ILP_LISTEN: \"localhost:1,\" has an empty element"}},

@@ -63,6 +63,7 @@ func TestWriterAddr(t *testing.T) {
 		"localhost:1":              "127.0.0.1:1",
 		"tcp://10.0.0.1:2,[::1]:3": "10.0.0.1:2",
 		"name:4":                   "name:4",
+		"unix:///x,:5":             "127.0.0.1:5",
 		":5":                       "127.0.0.1:5",
 		"0.0.0.0:6":                "127.0.0.1:6",
 		"[::]:7":                   "[::1]:7",
@@ -75,7 +76,7 @@ func TestWriterAddr(t *testing.T) {
 	for listen, want := range map[string]string{
 		"localhost":   `ILP_LISTEN: "localhost" is not host:port; should be like tcp://localhost:9009`,
 		"localhost:0": "ILP_LISTEN: the port of 127.0.0.1:0 is not known before the proxy runs; should be an address with a port",
-		"unix:///x":   "ILP_LISTEN: ",
+		"unix:///x":   "ILP_LISTEN: no TCP address is in it",
 	} {
 		if got, err := WriterAddr([]string{"ILP_LISTEN=" + listen}); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%q: got %s, %v", listen, got, err)

@@ -42,7 +42,7 @@ func TestVariablesAreComplete(t *testing.T) {
 		}
 		seen[v.Name] = true
 	}
-	if len(seen) != 36 {
+	if len(seen) != 37 {
 		t.Errorf("%d variables", len(seen))
 	}
 }

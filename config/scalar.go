@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -52,6 +53,22 @@ func (l *LogLevel) UnmarshalText(text []byte) error {
 	}
 	return nil
 }
+
+// FileMode is the permission bits of a file. In text it is octal.
+type FileMode uint32
+
+// UnmarshalText reads three octal digits, or four that begin with 0.
+func (m *FileMode) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseUint(string(text), 8, 16)
+	if err != nil || n > 0o777 || len(text) < 3 {
+		return invalid("%s is not a file mode", shorten(string(text)))
+	}
+	*m = FileMode(n)
+	return nil
+}
+
+// String returns it in octal.
+func (m FileMode) String() string { return fmt.Sprintf("%04o", uint32(m)) }
 
 // parseDuration reads a duration with its unit.
 func parseDuration(text string) (any, error) {

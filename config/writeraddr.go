@@ -3,11 +3,12 @@ package config
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
 // WriterAddr returns, as host:port, where a writer on this machine connects to a
-// proxy with these environment variables, each as NAME=value: the first address
+// proxy with these environment variables, each as NAME=value: the first TCP address
 // of ILP_LISTEN, or its default. It looks at no other variable, so neither a key
 // nor an upstream has to be set. If anything is wrong the error is [Errors].
 func WriterAddr(environ []string) (string, error) {
@@ -29,9 +30,14 @@ func WriterAddr(environ []string) (string, error) {
 		problems.addValue(name, err)
 		return "", problems.err()
 	}
-	addr, ok := listens[0].writerAddr()
+	i := slices.IndexFunc(listens, func(l Listen) bool { return l.Network == NetTCP })
+	if i < 0 {
+		problems.add(name, "no TCP address is in it", "one with a tcp:// address as well")
+		return "", problems.err()
+	}
+	addr, ok := listens[i].writerAddr()
 	if !ok {
-		problems.add(name, "the port of "+listens[0].Addr+" is not known before the proxy runs", "an address with a port")
+		problems.add(name, "the port of "+listens[i].Addr+" is not known before the proxy runs", "an address with a port")
 	}
 	return addr, problems.err()
 }

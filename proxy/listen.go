@@ -62,7 +62,7 @@ func (s *Server) Serve(l net.Listener) error {
 // admit makes a session of conn, waiting for a place if all are taken: then the
 // caller accepts nobody meanwhile, and writers wait in the kernel's backlog.
 func (s *Server) admit(conn net.Conn) {
-	if !s.o.Allow(remoteIP(conn)) {
+	if !isUnix(conn) && !s.o.Allow(remoteIP(conn)) {
 		s.m.refused.WithLabelValues(notAllowed).Inc()
 		s.limit.Log(s.ctx, slog.LevelWarn, "allow", "refused a connection; ILP_ALLOW says who may connect",
 			slog.String("remote", conn.RemoteAddr().String()))
@@ -123,6 +123,22 @@ func (s *Server) serve(se *session) {
 	s.m.sessions.Dec()
 	se.close()
 	<-s.slots
+}
+
+// isUnix reports whether conn came by a Unix socket: the mode of its file says
+// who may connect.
+func isUnix(conn net.Conn) bool {
+	_, ok := conn.(*net.UnixConn)
+	return ok
+}
+
+// remoteName is what a writer is called in logs and rejected records. Those on a
+// Unix socket have no address of their own.
+func remoteName(conn net.Conn) string {
+	if isUnix(conn) {
+		return "unix:" + conn.LocalAddr().String()
+	}
+	return conn.RemoteAddr().String()
 }
 
 // remoteIP returns the address of the other end; the zero Addr if it has none.

@@ -20,6 +20,7 @@ const (
 // Metrics are what this package counts. Every series exists from the start.
 type Metrics struct {
 	records, bytes                prometheus.Counter
+	datagrams, datagramsDropped   prometheus.Counter
 	fragments, fragmentBytes      prometheus.Counter
 	sessions                      prometheus.Gauge
 	waiting                       prometheus.Gauge
@@ -46,13 +47,15 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		return f.NewGauge(prometheus.GaugeOpts{Name: "questdb_ilp_proxy_" + name, Help: help})
 	}
 	return &Metrics{
-		records:       counter("records_received_total", "Whole records read from writers, those rejected included."),
-		bytes:         counter("bytes_received_total", "Bytes read from writers."),
-		fragments:     counter("fragments_total", "Records that their writer began and did not end; they are dropped, as QuestDB itself drops them."),
-		fragmentBytes: counter("fragment_bytes_total", "Bytes of those fragments."),
-		sessions:      gauge("sessions", "Writers connected now."),
-		waiting:       gauge("sessions_waiting", "Writers that wait because ILP_MAX_CLIENTS are connected, and those not yet accepted by the listener not counted."),
-		accepted:      counter("sessions_total", "Writers that were accepted."),
+		records:          counter("records_received_total", "Whole records read from writers, those rejected included."),
+		bytes:            counter("bytes_received_total", "Bytes read from writers."),
+		datagrams:        counter("datagrams_received_total", "UDP datagrams read, those refused included."),
+		datagramsDropped: counter("datagrams_dropped_total", "UDP datagrams that the kernel dropped because its queue was full."),
+		fragments:        counter("fragments_total", "Records that their writer began and did not end; they are dropped, as QuestDB itself drops them."),
+		fragmentBytes:    counter("fragment_bytes_total", "Bytes of those fragments."),
+		sessions:         gauge("sessions", "Writers connected now."),
+		waiting:          gauge("sessions_waiting", "Writers that wait because ILP_MAX_CLIENTS are connected, and those not yet accepted by the listener not counted."),
+		accepted:         counter("sessions_total", "Writers that were accepted."),
 		ended: vec("sessions_ended_total", "Sessions that ended, by reason.",
 			"reason", endByWriter, endIdle, endError, endDrain, endNoMemory, endRejected),
 		refused: vec("connections_refused_total", "Connections that did not become a session, by reason.",

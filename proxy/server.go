@@ -65,6 +65,7 @@ type Server struct {
 	closing   bool
 	listeners map[net.Listener]chan struct{} // closed when its Serve returns
 	sessions  map[*session]struct{}
+	packets   map[*packets]struct{}
 	wg        sync.WaitGroup // one for each session and each Serve
 }
 
@@ -93,6 +94,7 @@ func NewServer(o Options) *Server {
 		slots:     make(chan struct{}, o.MaxClients),
 		listeners: make(map[net.Listener]chan struct{}),
 		sessions:  make(map[*session]struct{}),
+		packets:   make(map[*packets]struct{}),
 	}
 	s.m.fragmentLimit.Set(float64(o.FragmentMemory))
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -128,6 +130,9 @@ func (s *Server) Shutdown(ctx context.Context) {
 	s.callLast()
 	for _, se := range s.close() {
 		se.drain(half)
+	}
+	for p := range s.packets { // no more follow
+		p.drain(half)
 	}
 	done := make(chan struct{})
 	go func() {
@@ -185,6 +190,9 @@ func (s *Server) Close() {
 	s.cancel()
 	for _, se := range s.close() {
 		se.kick()
+	}
+	for p := range s.packets {
+		p.drain(time.Time{})
 	}
 	s.wg.Wait()
 	s.limit.Flush()

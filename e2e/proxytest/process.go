@@ -49,6 +49,15 @@ type Options struct {
 	Namespace string
 	// Files is how many files the process may have open, 0 for as many as this one.
 	Files uint64
+	// Pass are the sockets that the process gets as systemd passes them, by name.
+	// They stay the test's.
+	Pass []Passed
+}
+
+// Passed is a socket that the proxy inherits.
+type Passed struct {
+	Name string
+	File *os.File
 }
 
 // Start runs a proxy for the duration of a test, and returns when it listens.
@@ -71,7 +80,9 @@ func (o Options) Start(t testing.TB, env Env) *Proxy {
 	if p.env["ILP_ADMIN"] != "off" {
 		p.admin = p.address("serving health and metrics")
 	}
-	p.addr = p.address("listening for writers")
+	if !strings.HasPrefix(p.env["ILP_LISTEN"], "udp://") {
+		p.addr = p.address("listening for writers")
+	}
 	return p
 }
 
@@ -90,6 +101,11 @@ func (o Options) Launch(t testing.TB, env Env, args ...string) *Proxy {
 		args = append([]string{"-c", `ulimit -n "$0" && exec "$@"`, strconv.FormatUint(o.Files, 10), path}, args...)
 		path = "/bin/sh"
 	}
+	if len(o.Pass) > 0 {
+		// Only the process itself knows the id that it has to be told.
+		args = append([]string{"-c", `export LISTEN_PID=$$ && exec "$0" "$@"`, path}, args...)
+		path = "/bin/sh"
+	}
 	if o.Namespace != "" {
 		args = append([]string{"netns", "exec", o.Namespace, path}, args...) // becomes the proxy
 		path = "ip"
@@ -97,6 +113,14 @@ func (o Options) Launch(t testing.TB, env Env, args ...string) *Proxy {
 	p := &Proxy{t: t, env: env.complete(), cmd: exec.Command(path, args...), out: newOutput(), ended: make(chan struct{})}
 	p.cmd.Env = p.env.list()
 	p.cmd.Dir = t.TempDir()
+	if len(o.Pass) > 0 {
+		var names []string
+		for _, socket := range o.Pass {
+			names = append(names, socket.Name)
+			p.cmd.ExtraFiles = append(p.cmd.ExtraFiles, socket.File)
+		}
+		p.cmd.Env = append(p.cmd.Env, "LISTEN_FDS="+strconv.Itoa(len(names)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
+	}
 	// Its own process group, so that Ctrl-C is no signal to it.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	started := make(chan error)
@@ -170,6 +194,12 @@ func (p *Proxy) HasSecret(text string) bool {
 
 // Addr is the address, host:port, at which writers connect.
 func (p *Proxy) Addr() string { return p.addr }
+
+// UDP is the address, host:port, that takes datagrams, where ILP_LISTEN has one.
+func (p *Proxy) UDP() string {
+	p.t.Helper()
+	return p.address("listening for datagrams")
+}
 
 // Admin is the address of health and metrics.
 func (p *Proxy) Admin() string { return p.admin }

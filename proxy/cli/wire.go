@@ -3,17 +3,19 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
 
 	"questdb-ilp-proxy/config"
 	"questdb-ilp-proxy/proxy"
@@ -46,8 +48,10 @@ type instance struct {
 	ending   atomic.Bool
 
 	listeners []net.Listener
+	packets   []*net.UDPConn
 	wg        sync.WaitGroup
-	failed    chan error // a server that should have gone on
+	failed    chan error    // a server that should have gone on
+	done      chan struct{} // closed at the very end
 }
 
 // serve runs the proxy until it is told to end, and returns the exit code: 0 if
@@ -98,7 +102,7 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 	admin.RegisterBuildInfo(reg, b.Version, b.Commit)
 	events := newEvents(cfg)
 	log = slog.New(events.Tee(log.Handler()))
-	p := &instance{cfg: cfg, log: log, watch: watch{rejected: status.NewRejections(bool(cfg.StatusRecords))}, failed: make(chan error, 2+len(cfg.Listen))}
+	p := &instance{cfg: cfg, log: log, watch: watch{rejected: status.NewRejections(bool(cfg.StatusRecords))}, failed: make(chan error, 2), done: make(chan struct{})}
 
 	var err error
 	p.pool, err = upstream.New(upstream.Options{
@@ -156,7 +160,8 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 
 // allow returns who may connect; nil means everybody who can.
 func allow(cfg *config.Config) func(netip.Addr) bool {
-	if cfg.Allow.IsZero() {
+	passed := slices.ContainsFunc(cfg.Listen, func(l config.Listen) bool { return l.Network == config.NetSystemd })
+	if cfg.Allow.IsZero() && !passed {
 		return nil // only loopback is listened on
 	}
 	return cfg.Allow.Contains
@@ -170,19 +175,7 @@ func (p *instance) listen(ctx context.Context) error {
 		}
 		p.log.Info("serving health and metrics", "address", p.admin.Addr().String())
 	}
-	var lc net.ListenConfig
-	for _, at := range p.cfg.Listen {
-		l, err := lc.Listen(ctx, at.Network, at.Addr)
-		if err != nil && at.MayBeAbsent(err) {
-			p.log.Debug("this machine has no IPv6 loopback address; not listening there", "address", at.Addr)
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("ILP_LISTEN: cannot listen for writers on %s: %w; check that nothing else does, and that the address is this machine's", at.Addr, err)
-		}
-		p.listeners = append(p.listeners, l)
-	}
-	return nil
+	return p.openListeners(ctx)
 }
 
 // start begins to serve.
@@ -192,7 +185,15 @@ func (p *instance) start() {
 		p.log.Info("listening for writers", "address", l.Addr().String(), "upstream", p.cfg.Upstream)
 		p.wg.Go(func() {
 			if err := p.server.Serve(l); !errors.Is(err, proxy.ErrServerClosed) {
-				p.failed <- err
+				p.fail(err)
+			}
+		})
+	}
+	for _, conn := range p.packets {
+		p.log.Info("listening for datagrams", "address", conn.LocalAddr().String(), "upstream", p.cfg.Upstream)
+		p.wg.Go(func() {
+			if err := p.server.ServeUDP(conn); !errors.Is(err, proxy.ErrServerClosed) {
+				p.fail(err)
 			}
 		})
 	}
@@ -200,9 +201,19 @@ func (p *instance) start() {
 		p.watchRun()
 		p.wg.Go(func() {
 			if err := p.admin.Serve(); err != nil {
-				p.failed <- err
+				p.fail(err)
 			}
 		})
+	}
+	p.wg.Go(func() { p.watchdog(p.done) })
+	p.notify(daemon.SdNotifyReady)
+}
+
+// fail ends the proxy; the first one to say why is heard.
+func (p *instance) fail(err error) {
+	select {
+	case p.failed <- err:
+	default:
 	}
 }
 
@@ -240,6 +251,7 @@ const sameSignal = 250 * time.Millisecond
 // ILP_DRAIN_TIMEOUT allows and no second signal comes. It returns the exit code.
 func (p *instance) end(signals <-chan os.Signal) (exitCode int) {
 	p.ending.Store(true)
+	p.notify(stopping(p.cfg.DrainTimeout))
 	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.DrainTimeout)
 	defer cancel()
 	ended := make(chan struct{})
@@ -297,6 +309,9 @@ func (p *instance) close() {
 	for _, l := range p.listeners {
 		_ = l.Close() // if they were never served
 	}
+	for _, conn := range p.packets {
+		_ = conn.Close()
+	}
 	p.server.Close()
 	p.lanes.Close()
 	p.pool.Close()
@@ -306,6 +321,7 @@ func (p *instance) close() {
 		defer cancel()
 		_ = p.admin.Shutdown(ctx) // breaks off what is left when the time is over
 	}
+	close(p.done)
 	p.wg.Wait()
 }
 
