@@ -36,7 +36,7 @@ type Config struct {
 	ClientConf auth.Secret `env:"QDB_CLIENT_CONF" desc:"Instead of ${ILP_UPSTREAM}$ and ${ILP_AUTH_...}$: the string that every official client reads, ${tcp::addr=host:9009;username=KEYID;token=D;}$" hint:"like tcp::addr=host:9009;username=KEYID;token=D;"`
 
 	// PoolMinIdle is how many upstream connections are authenticated in advance.
-	PoolMinIdle int `env:"ILP_POOL_MIN_IDLE" envDefault:"2" desc:"Upstream connections authenticated in advance" hint:"a whole number from 0 to ILP_POOL_MAX"`
+	PoolMinIdle int `env:"ILP_POOL_MIN_IDLE" envDefault:"2" desc:"Upstream connections authenticated in advance; with ${0}$, ${/readyz}$ is 503 until the first writer" hint:"a whole number from 0 to ILP_POOL_MAX"`
 	// PoolMax is how many upstream connections there are at most.
 	PoolMax int `env:"ILP_POOL_MAX" envDefault:"16" desc:"Upstream connections in all, at most" hint:"a whole number from 2 to 10000"`
 
@@ -85,6 +85,11 @@ type Config struct {
 
 	// Admin is the host:port of health and metrics, empty for none.
 	Admin AdminAddr `env:"ILP_ADMIN" envDefault:"127.0.0.1:9090" desc:"Health and metrics; ${off}$ for none" hint:"like 127.0.0.1:9090, or off"`
+
+	// AdminToken is what whoever ends the proxy by the admin port has to know.
+	AdminToken auth.Secret `env:"ILP_ADMIN_TOKEN" desc:"Token that ${drain}$ needs, of 16 characters or more. Without one the proxy can be ended by HTTP only if ${ILP_ADMIN}$ is loopback" hint:"at least 16 printable characters without spaces, of a random generator"`
+	// AdminTokenFile is the path of a file with the token.
+	AdminTokenFile string `env:"ILP_ADMIN_TOKEN_FILE" desc:"Instead of ${ILP_ADMIN_TOKEN}$: a file that holds it" hint:"the path of a readable file that holds the token and nothing else"`
 
 	// LogLevel is the lowest level that is logged.
 	LogLevel LogLevel `env:"ILP_LOG_LEVEL" envDefault:"info" desc:"${debug}$, ${info}$, ${warn}$ or ${error}$" hint:"one of debug, info, warn, error"`

@@ -32,6 +32,7 @@ func Load(environ []string) (*Config, error) {
 	problems.addAll(err)
 	config.resolveClientConf(set, &problems)
 	config.resolveKey(set, &problems)
+	config.resolveAdminToken(set, &problems)
 	config.check(&problems)
 	if err := problems.err(); err != nil {
 		return nil, err

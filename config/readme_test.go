@@ -42,7 +42,7 @@ func TestVariablesAreComplete(t *testing.T) {
 		}
 		seen[v.Name] = true
 	}
-	if len(seen) != 30 {
+	if len(seen) != 32 {
 		t.Errorf("%d variables", len(seen))
 	}
 }

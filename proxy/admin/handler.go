@@ -21,6 +21,7 @@ const index = `questdb-ilp-proxy
 /livez    200 while the process is there
 /readyz   200 when records can be delivered, else 503 and why not
 /metrics  Prometheus metrics
+/drain    POST: deliver what is left, and end
 `
 
 // newHandler returns what the server answers. With loopback it answers only to names of this machine.
@@ -45,6 +46,12 @@ func newHandler(opts Options, loopback bool) http.Handler {
 		ErrorHandling:       promhttp.ContinueOnError,
 		MaxRequestsInFlight: maxScrapes,
 	}))
+	if opts.Drain != nil {
+		mux.Handle("POST /drain", mayChange(opts.Token, loopback, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			opts.Drain()
+			writeText(w, http.StatusAccepted, "ending\n")
+		})))
+	}
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		writeText(w, http.StatusOK, index)
 	})

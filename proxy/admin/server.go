@@ -1,5 +1,6 @@
 // Package admin is the HTTP server for those who operate the proxy: health for Kubernetes and the like, metrics for Prometheus.
-// It changes nothing and shows no records. What it tells comes from what the proxy knows already; no request makes it dial.
+// It shows no records, and changes nothing but that POST /drain ends the proxy. What it tells comes from what the proxy knows
+// already; no request makes it dial.
 //
 // A [Server] is used like one of net/http: Listen, Serve, Shutdown.
 package admin
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"questdb-ilp-proxy/auth"
 )
 
 // maxConns bounds the open connections. A few scrapers and probes need a handful.
@@ -43,6 +46,11 @@ type Options struct {
 	// Ready returns nil when records can be delivered, else why not, in words for whoever operates the proxy. It is called for
 	// each /readyz, concurrently, and must not block. Nil: always ready.
 	Ready func() error
+	// Drain asks the proxy to end. It must not block, and may be called more than once. Nil: it can't be asked here.
+	Drain func()
+	// Token is what a request that changes something has to carry (Authorization: Bearer). Without one such requests are
+	// answered only on a loopback address.
+	Token auth.Secret
 	// Gatherer has what /metrics shows. Nil: nothing.
 	Gatherer prometheus.Gatherer
 	// Logger gets the server's own trouble. Nil: nobody hears of it.

@@ -40,6 +40,7 @@ type instance struct {
 	admin    *admin.Server // nil: off
 	rejected *rejected.Sink
 	ending   atomic.Bool
+	drain    chan struct{} // has an element when the admin port was asked to end the proxy
 
 	listeners []net.Listener
 	wg        sync.WaitGroup
@@ -70,6 +71,8 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) (exitCode 
 	select {
 	case s := <-signals:
 		log.Info("ending: delivering what is left", "signal", s.String(), "timeout", cfg.DrainTimeout)
+	case <-p.drain:
+		log.Info("ending, as the admin port was asked to: delivering what is left", "timeout", cfg.DrainTimeout)
 	case <-ctx.Done():
 		log.Info("ending: delivering what is left", "timeout", cfg.DrainTimeout)
 	case err := <-p.failed:
@@ -85,7 +88,7 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 	reg := admin.NewRegistry()
 	b := buildInfo()
 	admin.RegisterBuildInfo(reg, b.Version, b.Commit)
-	p := &instance{cfg: cfg, log: log, failed: make(chan error, 2+len(cfg.Listen))}
+	p := &instance{cfg: cfg, log: log, failed: make(chan error, 2+len(cfg.Listen)), drain: make(chan struct{}, 1)}
 
 	var err error
 	p.pool, err = upstream.New(upstream.Options{
@@ -130,7 +133,7 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 		Logger: log, Metrics: proxy.NewMetrics(reg),
 	})
 	if cfg.Admin != "" {
-		p.admin = admin.New(admin.Options{Addr: string(cfg.Admin), Ready: p.ready, Gatherer: reg, Logger: log})
+		p.admin = admin.New(admin.Options{Addr: string(cfg.Admin), Ready: p.ready, Drain: p.askDrain, Token: cfg.AdminToken, Gatherer: reg, Logger: log})
 	}
 	return p, nil
 }
@@ -189,12 +192,22 @@ func (p *instance) start() {
 // ready says whether rows can be delivered; the error says why not.
 func (p *instance) ready() error {
 	if p.ending.Load() {
-		return errors.New("ending")
+		return errors.New(ending)
 	}
 	if s := p.pool.Status(); !s.Ready {
 		return errors.New(s.Reason)
 	}
 	return p.rejected.Err()
+}
+
+// askDrain has the proxy end. /readyz says so from now on, and not from whenever
+// the end begins: whoever asked can tell this proxy from the next one here.
+func (p *instance) askDrain() {
+	p.ending.Store(true)
+	select {
+	case p.drain <- struct{}{}:
+	default: // it was asked before
+	}
 }
 
 // end reads what writers still say and delivers everything, for as long as
