@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -66,7 +67,7 @@ type Server struct {
 	mu       sync.Mutex
 	ln       *limitListener
 	stopping bool
-	fresh    map[net.Conn]struct{} // connections that have not sent a request yet
+	fresh    []net.Conn // connections that have not sent a request yet, oldest first
 }
 
 // New returns a Server that does not listen yet.
@@ -79,7 +80,7 @@ func newServer(opts Options, lim limits) *Server {
 	if opts.Gatherer == nil {
 		opts.Gatherer = prometheus.NewRegistry()
 	}
-	s := &Server{opts: opts, limits: lim, fresh: make(map[net.Conn]struct{})}
+	s := &Server{opts: opts, limits: lim}
 	s.http = &http.Server{
 		ReadHeaderTimeout: lim.readHeader,
 		ReadTimeout:       lim.read,
@@ -149,7 +150,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	ln := s.ln
 	// net/http would wait up to five seconds for a connection without a request to send one (a browser opens such in
 	// advance).
-	for conn := range s.fresh {
+	for _, conn := range s.fresh {
 		_ = conn.Close()
 	}
 	s.mu.Unlock()
@@ -172,10 +173,16 @@ func (s *Server) connState(conn net.Conn, state http.ConnState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if state != http.StateNew {
-		delete(s.fresh, conn)
+		s.fresh = slices.DeleteFunc(s.fresh, func(c net.Conn) bool { return c == conn })
 		return
 	}
-	s.fresh[conn] = struct{}{}
+	s.fresh = append(s.fresh, conn)
+	// Those that say nothing must not take the places of those that do: a probe sends its request at once. A quarter, because
+	// half of the places may be kept by connections that were used before.
+	if len(s.fresh) > max(s.limits.conns/4, 2) {
+		_ = s.fresh[0].Close()
+		s.fresh = slices.Delete(s.fresh, 0, 1)
+	}
 	if s.stopping { // accepted just before the listener was closed
 		_ = conn.Close()
 	}
