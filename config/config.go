@@ -87,9 +87,11 @@ type Config struct {
 	Admin AdminAddr `env:"ILP_ADMIN" envDefault:"127.0.0.1:9090" desc:"Health and metrics; ${off}$ for none" hint:"like 127.0.0.1:9090, or off"`
 
 	// AdminToken is what whoever ends the proxy by the admin port has to know.
-	AdminToken auth.Secret `env:"ILP_ADMIN_TOKEN" desc:"Token that ${drain}$ needs, of 16 characters or more. Without one the proxy can be ended by HTTP only if ${ILP_ADMIN}$ is loopback" hint:"at least 16 printable characters without spaces, of a random generator"`
+	AdminToken auth.Secret `env:"ILP_ADMIN_TOKEN" desc:"Token that ${drain}$ needs (and ${ILP_ADMIN_PPROF}$), of 16 characters or more. Without one the proxy can be ended by HTTP only if ${ILP_ADMIN}$ is loopback" hint:"at least 16 printable characters without spaces, of a random generator"`
 	// AdminTokenFile is the path of a file with the token.
 	AdminTokenFile string `env:"ILP_ADMIN_TOKEN_FILE" desc:"Instead of ${ILP_ADMIN_TOKEN}$: a file that holds it" hint:"the path of a readable file that holds the token and nothing else"`
+	// AdminPprof says whether the admin port shows Go's profiles.
+	AdminPprof Switch `env:"ILP_ADMIN_PPROF" envDefault:"off" desc:"Show Go's profiles at ${/debug/pprof/}$ of the admin port, guarded as ${/drain}$ is" hint:"on or off"`
 
 	// LogLevel is the lowest level that is logged.
 	LogLevel LogLevel `env:"ILP_LOG_LEVEL" envDefault:"info" desc:"${debug}$, ${info}$, ${warn}$ or ${error}$" hint:"one of debug, info, warn, error"`

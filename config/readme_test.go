@@ -42,7 +42,7 @@ func TestVariablesAreComplete(t *testing.T) {
 		}
 		seen[v.Name] = true
 	}
-	if len(seen) != 32 {
+	if len(seen) != 33 {
 		t.Errorf("%d variables", len(seen))
 	}
 }

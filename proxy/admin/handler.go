@@ -47,10 +47,13 @@ func newHandler(opts Options, loopback bool) http.Handler {
 		MaxRequestsInFlight: maxScrapes,
 	}))
 	if opts.Drain != nil {
-		mux.Handle("POST /drain", mayChange(opts.Token, loopback, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		mux.Handle("POST /drain", guard(opts.Token, loopback, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			opts.Drain()
 			writeText(w, http.StatusAccepted, "ending\n")
 		})))
+	}
+	if opts.Pprof {
+		mux.Handle("GET /debug/pprof/", guard(opts.Token, loopback, profiles()))
 	}
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		writeText(w, http.StatusOK, index)

@@ -49,8 +49,10 @@ type Options struct {
 	Ready func() error
 	// Drain asks the proxy to end. It must not block, and may be called more than once. Nil: it can't be asked here.
 	Drain func()
-	// Token is what a request that changes something has to carry (Authorization: Bearer). Without one such requests are
-	// answered only on a loopback address.
+	// Pprof has /debug/pprof/ show the profiles of net/http/pprof.
+	Pprof bool
+	// Token is what a request for Drain or Pprof has to carry (Authorization: Bearer). Without one such requests are answered
+	// only on a loopback address.
 	Token auth.Secret
 	// Gatherer has what /metrics shows. Nil: nothing.
 	Gatherer prometheus.Gatherer

@@ -9,9 +9,10 @@ import (
 	"questdb-ilp-proxy/auth"
 )
 
-// mayChange lets through what may change something: requests with the token, or, if there is none, those to a loopback address.
+// guard is before what not everybody may ask: it lets requests with the token through, or, if there is none, those to a loopback
+// address.
 // A browser's requests for pages of others are refused in any case: to localhost any page may send a POST.
-func mayChange(token auth.Secret, loopback bool, next http.Handler) http.Handler {
+func guard(token auth.Secret, loopback bool, next http.Handler) http.Handler {
 	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case token.IsZero() && loopback:

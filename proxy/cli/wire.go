@@ -133,7 +133,11 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 		Logger: log, Metrics: proxy.NewMetrics(reg),
 	})
 	if cfg.Admin != "" {
-		p.admin = admin.New(admin.Options{Addr: string(cfg.Admin), Ready: p.ready, Drain: p.askDrain, Token: cfg.AdminToken, Gatherer: reg, Logger: log})
+		p.admin = admin.New(admin.Options{
+			Addr: string(cfg.Admin), Ready: p.ready, Drain: p.askDrain,
+			Pprof: bool(cfg.AdminPprof), Token: cfg.AdminToken,
+			Gatherer: reg, Logger: log,
+		})
 	}
 	return p, nil
 }
