@@ -70,3 +70,21 @@ func (c *Config) resolveAdminToken(set map[string]bool, problems *Errors) {
 		problems.add(name, "the token is too short, or has characters that do not fit in an HTTP header", hints()["ILP_ADMIN_TOKEN"])
 	}
 }
+
+// HostNames is a list of host names, in lower case.
+type HostNames []string
+
+// UnmarshalText reads a comma-separated list.
+func (h *HostNames) UnmarshalText(text []byte) error {
+	items, err := splitList(strings.ToLower(string(text)))
+	if err != nil {
+		return err
+	}
+	for _, item := range items {
+		if err := checkHost(item); err != nil {
+			return err
+		}
+	}
+	*h = items
+	return nil
+}

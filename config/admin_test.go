@@ -46,3 +46,15 @@ func TestAdminClient(t *testing.T) {
 		})
 	}
 }
+
+func TestAdminHosts(t *testing.T) {
+	cfg, err := Load(with("ILP_ADMIN_HOSTS=Proxy, proxy.monitoring.svc"))
+	if err != nil || strings.Join(cfg.AdminHosts, " ") != "proxy proxy.monitoring.svc" {
+		t.Errorf("got %v, %v", cfg, err)
+	}
+	for _, wrong := range []string{"proxy:9090", "http://proxy", "a,,b", "*"} {
+		if _, err := Load(with("ILP_ADMIN_HOSTS=" + wrong)); err == nil || !strings.HasPrefix(err.Error(), "ILP_ADMIN_HOSTS: ") {
+			t.Errorf("%s: %v", wrong, err)
+		}
+	}
+}

@@ -86,6 +86,9 @@ type Config struct {
 	// Admin is the host:port of health and metrics, empty for none.
 	Admin AdminAddr `env:"ILP_ADMIN" envDefault:"127.0.0.1:9090" desc:"Health and metrics; ${off}$ for none" hint:"like 127.0.0.1:9090, or off"`
 
+	// AdminHosts is by which names the admin port may be asked.
+	AdminHosts HostNames `env:"ILP_ADMIN_HOSTS" desc:"Names, comma-separated, by which ${ILP_ADMIN}$ may be asked beside localhost and IP addresses, like a service's: others are refused, so that no page in a browser gets at it under a name of its own (DNS rebinding). Unset, off loopback any name will do" hint:"host names without ports, comma-separated, like proxy.monitoring.svc"`
+
 	// AdminToken is what whoever ends the proxy by the admin port has to know.
 	AdminToken auth.Secret `env:"ILP_ADMIN_TOKEN" desc:"Token that ${drain}$ needs (and ${ILP_ADMIN_PPROF}$), of 16 characters or more. Without one the proxy can be ended by HTTP only if ${ILP_ADMIN}$ is loopback" hint:"at least 16 printable characters without spaces, of a random generator"`
 	// AdminTokenFile is the path of a file with the token.

@@ -42,7 +42,7 @@ func TestVariablesAreComplete(t *testing.T) {
 		}
 		seen[v.Name] = true
 	}
-	if len(seen) != 33 {
+	if len(seen) != 34 {
 		t.Errorf("%d variables", len(seen))
 	}
 }

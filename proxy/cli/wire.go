@@ -134,7 +134,7 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 	})
 	if cfg.Admin != "" {
 		p.admin = admin.New(admin.Options{
-			Addr: string(cfg.Admin), Ready: p.ready, Drain: p.askDrain,
+			Addr: string(cfg.Admin), Hosts: cfg.AdminHosts, Ready: p.ready, Drain: p.askDrain,
 			Pprof: bool(cfg.AdminPprof), Token: cfg.AdminToken,
 			Gatherer: reg, Logger: log,
 		})
