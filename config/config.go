@@ -51,7 +51,7 @@ type Config struct {
 	TLSUnsafeSkipVerify Truth `env:"ILP_TLS_UNSAFE_SKIP_VERIFY" envDefault:"false" desc:"${true}$ takes any certificate of any server: whoever is between can read and change everything" hint:"true or false"`
 
 	// PoolMinIdle is how many upstream connections are authenticated in advance.
-	PoolMinIdle int `env:"ILP_POOL_MIN_IDLE" envDefault:"2" desc:"Upstream connections authenticated in advance" hint:"a whole number from 0 to ILP_POOL_MAX"`
+	PoolMinIdle int `env:"ILP_POOL_MIN_IDLE" envDefault:"2" desc:"Upstream connections authenticated in advance; with ${0}$, ${/readyz}$ is 503 until the first writer" hint:"a whole number from 0 to ILP_POOL_MAX"`
 	// PoolMax is how many upstream connections there are at most.
 	PoolMax int `env:"ILP_POOL_MAX" envDefault:"16" desc:"Upstream connections in all, at most" hint:"a whole number from 2 to 10000"`
 
@@ -103,6 +103,16 @@ type Config struct {
 
 	// StatusRecords has the status page show what rejected records contain.
 	StatusRecords Switch `env:"ILP_STATUS_RECORDS" envDefault:"false" desc:"Show the beginning of rejected records on the status page; whoever reaches ${ILP_ADMIN}$ can read it" hint:"true or false"`
+
+	// AdminHosts is by which names the admin port may be asked.
+	AdminHosts HostNames `env:"ILP_ADMIN_HOSTS" desc:"Names, comma-separated, by which ${ILP_ADMIN}$ may be asked beside localhost and IP addresses, like a service's: others are refused, so that no page in a browser gets at it under a name of its own (DNS rebinding). Unset, off loopback any name will do" hint:"host names without ports, comma-separated, like proxy.monitoring.svc"`
+
+	// AdminToken is what whoever ends the proxy by the admin port has to know.
+	AdminToken auth.Secret `env:"ILP_ADMIN_TOKEN" desc:"Token that ${drain}$ needs (and ${ILP_ADMIN_PPROF}$), of 16 characters or more. Without one the proxy can be ended by HTTP only if ${ILP_ADMIN}$ is loopback" hint:"at least 16 printable characters without spaces, of a random generator"`
+	// AdminTokenFile is the path of a file with the token.
+	AdminTokenFile string `env:"ILP_ADMIN_TOKEN_FILE" desc:"Instead of ${ILP_ADMIN_TOKEN}$: a file that holds it" hint:"the path of a readable file that holds the token and nothing else"`
+	// AdminPprof says whether the admin port shows Go's profiles.
+	AdminPprof Switch `env:"ILP_ADMIN_PPROF" envDefault:"off" desc:"Show Go's profiles at ${/debug/pprof/}$ of the admin port, guarded as ${/drain}$ is" hint:"on or off"`
 
 	// LogLevel is the lowest level that is logged.
 	LogLevel LogLevel `env:"ILP_LOG_LEVEL" envDefault:"info" desc:"${debug}$, ${info}$, ${warn}$ or ${error}$" hint:"one of debug, info, warn, error"`

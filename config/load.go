@@ -34,6 +34,7 @@ func Load(environ []string) (*Config, error) {
 	config.resolveClientConf(set, &problems)
 	config.resolveKey(set, &problems)
 	config.resolveTLS(set, &problems)
+	config.resolveAdminToken(set, &problems)
 	config.check(&problems)
 	if err := problems.err(); err != nil {
 		return nil, err

@@ -42,7 +42,7 @@ func TestVariablesAreComplete(t *testing.T) {
 		}
 		seen[v.Name] = true
 	}
-	if len(seen) != 37 {
+	if len(seen) != 41 {
 		t.Errorf("%d variables", len(seen))
 	}
 }

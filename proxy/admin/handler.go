@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -21,6 +22,7 @@ const index = `questdb-ilp-proxy
 /livez    200 while the process is there
 /readyz   200 when records can be delivered, else 503 and why not
 /metrics  Prometheus metrics
+/drain    POST: deliver what is left, and end
 `
 
 // newHandler returns what the server answers. With loopback it answers only to names of this machine.
@@ -45,6 +47,15 @@ func newHandler(opts Options, loopback bool) http.Handler {
 		ErrorHandling:       promhttp.ContinueOnError,
 		MaxRequestsInFlight: maxScrapes,
 	}))
+	if opts.Drain != nil {
+		mux.Handle("POST /drain", guard(opts.Token, loopback, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			opts.Drain()
+			writeText(w, http.StatusAccepted, "ending\n")
+		})))
+	}
+	if opts.Pprof {
+		mux.Handle("GET /debug/pprof/", guard(opts.Token, loopback, profiles()))
+	}
 	if opts.Status != nil {
 		mux.Handle("GET /{$}", opts.Status)
 		mux.Handle("GET /status", opts.Status)
@@ -55,8 +66,8 @@ func newHandler(opts Options, loopback bool) http.Handler {
 	}
 
 	h := recoverPanics(opts.Logger, mux)
-	if loopback {
-		h = onlyLoopbackNames(h)
+	if loopback || len(opts.Hosts) > 0 {
+		h = onlyOwnNames(opts.Hosts, loopback, h)
 	}
 	return securityHeaders(h)
 }
@@ -79,33 +90,43 @@ func securityHeaders(next http.Handler) http.Handler {
 	})
 }
 
-// onlyLoopbackNames refuses a request that was made for another name. Only programs on this machine reach a loopback address,
-// but a browser is one of them: a page from anywhere can let its own name resolve to 127.0.0.1 (DNS rebinding) and would read
+// onlyOwnNames refuses a request that was made for a name that is neither this machine's nor one of hosts. Only programs on this
+// machine reach a loopback address, but a browser is one of them, and off loopback a browser may be near enough: a page from anywhere can let its own name resolve to 127.0.0.1 (DNS rebinding) and would read
 // the answers as its own. The browser still sends that name as the Host. Who sends none (HTTP/1.0 from a script) is no browser.
-func onlyLoopbackNames(next http.Handler) http.Handler {
+func onlyOwnNames(hosts []string, loopback bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Host != "" && !isLoopbackName(r.Host) {
+		name := hostName(r.Host)
+		_, err := netip.ParseAddr(name)
+		ip := err == nil && !loopback // no page is of a name that looks like one
+		if r.Host != "" && !isLoopbackName(r.Host) && !ip && !slices.Contains(hosts, strings.ToLower(name)) {
 			writeText(w, http.StatusMisdirectedRequest,
-				"this address answers only to localhost, 127.0.0.1 and [::1] as the Host\n")
+				"this address answers only to localhost, IP addresses of its own and the names in ILP_ADMIN_HOSTS as the Host\n")
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
+// hostName returns a Host header without its port and without the brackets of an IPv6 address; "" if it is none.
+func hostName(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		return name
+	}
+	inner, bracket := strings.CutPrefix(host, "[")
+	if !bracket {
+		return host
+	}
+	name, whole := strings.CutSuffix(inner, "]")
+	if !whole {
+		return ""
+	}
+	return name
+}
+
 // isLoopbackName reports whether a Host header names this machine itself: localhost or a loopback address, with any port (a
 // forwarded port has another number).
 func isLoopbackName(host string) bool {
-	name, _, err := net.SplitHostPort(host)
-	if err != nil { // no port
-		name = host
-		if inner, ok := strings.CutPrefix(name, "["); ok {
-			name, ok = strings.CutSuffix(inner, "]")
-			if !ok {
-				return false
-			}
-		}
-	}
+	name := hostName(host)
 	if strings.EqualFold(name, "localhost") {
 		return true
 	}

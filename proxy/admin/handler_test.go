@@ -144,6 +144,33 @@ func TestHost(t *testing.T) {
 	}
 }
 
+func TestHostsThatAreNamed(t *testing.T) {
+	opts := testOptions()
+	opts.Hosts = []string{"proxy.monitoring.svc", "proxy"}
+	for host, want := range map[string]struct{ loopback, open int }{
+		"proxy":                     {200, 200},
+		"Proxy.Monitoring.svc:9090": {200, 200},
+		"localhost:9090":            {200, 200},
+		"[::1]":                     {200, 200},
+		"":                          {200, 200},
+		"10.0.0.7:9090":             {421, 200}, // a probe of Kubernetes
+		"[fd00::7]:9090":            {421, 200},
+		"evil.example:9090":         {421, 421},
+		"proxy.evil.example":        {421, 421},
+		"10.0.0.7.evil.example":     {421, 421},
+		"[proxy":                    {421, 421},
+		":9090":                     {421, 421},
+	} {
+		setHost := func(r *http.Request) { r.Host = host }
+		if w := get(newHandler(opts, true), "/metrics", setHost); w.Code != want.loopback {
+			t.Errorf("%q on loopback: status %d, want %d", host, w.Code, want.loopback)
+		}
+		if w := get(newHandler(opts, false), "/metrics", setHost); w.Code != want.open {
+			t.Errorf("%q off loopback: status %d, want %d", host, w.Code, want.open)
+		}
+	}
+}
+
 func TestPanicIsA500(t *testing.T) {
 	var log bytes.Buffer
 	opts := testOptions()

@@ -1,5 +1,6 @@
 // Package admin is the HTTP server for those who operate the proxy: health for Kubernetes and the like, metrics for Prometheus.
-// It changes nothing. What it tells comes from what the proxy knows already; no request makes it dial.
+// It changes nothing but that POST /drain ends the proxy. What it tells comes from what the proxy knows already; no request
+// makes it dial.
 //
 // A [Server] is used like one of net/http: Listen, Serve, Shutdown.
 package admin
@@ -11,10 +12,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"questdb-ilp-proxy/auth"
 )
 
 // maxConns bounds the open connections. A few scrapers and probes need a handful.
@@ -43,6 +47,16 @@ type Options struct {
 	// Ready returns nil when records can be delivered, else why not, in words for whoever operates the proxy. It is called for
 	// each /readyz, concurrently, and must not block. Nil: always ready.
 	Ready func() error
+	// Hosts are names, in lower case, that requests may be for beside localhost and IP addresses (on a loopback address: loopback
+	// ones). Without any, a server that is not on a loopback address answers to every name.
+	Hosts []string
+	// Drain asks the proxy to end. It must not block, and may be called more than once. Nil: it can't be asked here.
+	Drain func()
+	// Pprof has /debug/pprof/ show the profiles of net/http/pprof.
+	Pprof bool
+	// Token is what a request for Drain or Pprof has to carry (Authorization: Bearer). Without one such requests are answered
+	// only on a loopback address.
+	Token auth.Secret
 	// Gatherer has what /metrics shows. Nil: nothing.
 	Gatherer prometheus.Gatherer
 	// Status answers GET / and GET /status. It may set a Content-Security-Policy of its own. Nil: / lists what there is.
@@ -60,7 +74,7 @@ type Server struct {
 	mu       sync.Mutex
 	ln       *limitListener
 	stopping bool
-	fresh    map[net.Conn]struct{} // connections that have not sent a request yet
+	fresh    []net.Conn // connections that have not sent a request yet, oldest first
 }
 
 // New returns a Server that does not listen yet.
@@ -73,7 +87,7 @@ func newServer(opts Options, lim limits) *Server {
 	if opts.Gatherer == nil {
 		opts.Gatherer = prometheus.NewRegistry()
 	}
-	s := &Server{opts: opts, limits: lim, fresh: make(map[net.Conn]struct{})}
+	s := &Server{opts: opts, limits: lim}
 	s.http = &http.Server{
 		ReadHeaderTimeout: lim.readHeader,
 		ReadTimeout:       lim.read,
@@ -143,7 +157,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	ln := s.ln
 	// net/http would wait up to five seconds for a connection without a request to send one (a browser opens such in
 	// advance).
-	for conn := range s.fresh {
+	for _, conn := range s.fresh {
 		_ = conn.Close()
 	}
 	s.mu.Unlock()
@@ -166,10 +180,16 @@ func (s *Server) connState(conn net.Conn, state http.ConnState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if state != http.StateNew {
-		delete(s.fresh, conn)
+		s.fresh = slices.DeleteFunc(s.fresh, func(c net.Conn) bool { return c == conn })
 		return
 	}
-	s.fresh[conn] = struct{}{}
+	s.fresh = append(s.fresh, conn)
+	// Those that say nothing must not take the places of those that do: a probe sends its request at once. A quarter, because
+	// half of the places may be kept by connections that were used before.
+	if len(s.fresh) > max(s.limits.conns/4, 2) {
+		_ = s.fresh[0].Close()
+		s.fresh = slices.Delete(s.fresh, 0, 1)
+	}
 	if s.stopping { // accepted just before the listener was closed
 		_ = conn.Close()
 	}

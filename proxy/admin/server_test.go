@@ -386,3 +386,22 @@ func TestAddressInUse(t *testing.T) {
 		}
 	}
 }
+
+// Many connections that say nothing, or only begin to, do not hold up a probe.
+func TestSilentConnectionsDoNotDelayProbes(t *testing.T) {
+	for title, says := range map[string]string{"nothing": "", "half a request": "GET /live"} {
+		t.Run(title, func(t *testing.T) {
+			lim := defaultLimits
+			lim.readHeader, lim.read = time.Hour, time.Hour // not these may be what helps
+			s := start(t, Options{}, lim)
+			for range 80 {
+				if _, err := io.WriteString(dial(t, s), says); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 10 {
+				exchange(t, dial(t, s), "/livez") // fails if it takes longer than patience
+			}
+		})
+	}
+}

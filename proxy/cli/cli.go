@@ -70,5 +70,6 @@ Without a command it serves. It is configured by environment variables; see
 		SilenceUsage:  true,
 	}
 	root.AddCommand(p.serveCommand(), p.keygenCommand(), p.authlineCommand(), p.replayCommand(), p.versionCommand())
+	root.AddCommand(p.probeCommands()...)
 	return root
 }

@@ -163,7 +163,7 @@ func TestWrongUse(t *testing.T) {
 }
 
 func TestHelpEverywhere(t *testing.T) {
-	for _, args := range [][]string{{}, {"serve"}, {"keygen"}, {"authline"}, {"replay"}, {"version"}} {
+	for _, args := range [][]string{{}, {"serve"}, {"keygen"}, {"authline"}, {"replay"}, {"health"}, {"ready"}, {"wait"}, {"drain"}, {"version"}} {
 		got := run(t, "", append(args, "--help")...)
 		if got.code != ExitOK || got.stderr != "" || !strings.Contains(got.stdout, "Examples:\n  ") {
 			t.Errorf("%v: got %+v", args, got)

@@ -69,7 +69,10 @@ func (p *program) configError(err error) error {
 // variablesHelp lists the variables for a terminal.
 func variablesHelp() string {
 	var b strings.Builder
-	for _, v := range config.Variables() {
+	for i, v := range config.Variables() {
+		if i > 0 {
+			b.WriteString("\n") // a paragraph each, in the manual page too
+		}
 		b.WriteString("  " + v.Name)
 		if v.Default != "" {
 			b.WriteString(" (default " + v.Default + ")")

@@ -46,6 +46,7 @@ type instance struct {
 	rotation *rotation.Watcher
 	watch    watch
 	ending   atomic.Bool
+	drain    chan struct{} // has an element when the admin port was asked to end the proxy
 
 	listeners []net.Listener
 	packets   []*net.UDPConn
@@ -85,6 +86,8 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) (exitCode 
 	select {
 	case s := <-signals:
 		log.Info("ending: delivering what is left", "signal", s.String(), "timeout", cfg.DrainTimeout)
+	case <-p.drain:
+		log.Info("ending, as the admin port was asked to: delivering what is left", "timeout", cfg.DrainTimeout)
 	case <-ctx.Done():
 		log.Info("ending: delivering what is left", "timeout", cfg.DrainTimeout)
 	case err := <-p.failed:
@@ -102,7 +105,7 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 	admin.RegisterBuildInfo(reg, b.Version, b.Commit)
 	events := newEvents(cfg)
 	log = slog.New(events.Tee(log.Handler()))
-	p := &instance{cfg: cfg, log: log, watch: watch{rejected: status.NewRejections(bool(cfg.StatusRecords))}, failed: make(chan error, 2), done: make(chan struct{})}
+	p := &instance{cfg: cfg, log: log, watch: watch{rejected: status.NewRejections(bool(cfg.StatusRecords))}, failed: make(chan error, 2), done: make(chan struct{}), drain: make(chan struct{}, 1)}
 
 	var err error
 	p.pool, err = upstream.New(upstream.Options{
@@ -153,7 +156,11 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 	})
 	if cfg.Admin != "" {
 		p.watch.page = p.newPage(b.Version, events)
-		p.admin = admin.New(admin.Options{Addr: string(cfg.Admin), Ready: p.ready, Gatherer: reg, Status: p.watch.page, Logger: log})
+		p.admin = admin.New(admin.Options{
+			Addr: string(cfg.Admin), Hosts: cfg.AdminHosts, Ready: p.ready, Drain: p.askDrain,
+			Pprof: bool(cfg.AdminPprof), Token: cfg.AdminToken,
+			Gatherer: reg, Status: p.watch.page, Logger: log,
+		})
 	}
 	return p, nil
 }
@@ -234,7 +241,7 @@ func (p *instance) reload() (attrs []any, err error) {
 // ready says whether rows can be delivered; the error says why not.
 func (p *instance) ready() error {
 	if p.ending.Load() {
-		return errors.New("ending")
+		return errors.New(ending)
 	}
 	if s := p.pool.Status(); !s.Ready {
 		return errors.New(s.Reason)
@@ -246,6 +253,16 @@ func (p *instance) ready() error {
 // twice: timeout(1) signals its child and then the group, and a terminal's Ctrl-C goes
 // to the group and is passed on by some wrappers.
 const sameSignal = 250 * time.Millisecond
+
+// askDrain has the proxy end. /readyz says so from now on, and not from whenever
+// the end begins: whoever asked can tell this proxy from the next one here.
+func (p *instance) askDrain() {
+	p.ending.Store(true)
+	select {
+	case p.drain <- struct{}{}:
+	default: // it was asked before
+	}
+}
 
 // end reads what writers still say and delivers everything, for as long as
 // ILP_DRAIN_TIMEOUT allows and no second signal comes. It returns the exit code.
