@@ -113,10 +113,15 @@ func twice(q question, db *questdb.Server, key *auth.Key) {
 	p := proxytest.Start(q.T, proxytest.EnvFor(key, db.ILP()).With("ILP_CONFIRM_INTERVAL", "1h", "ILP_SETTLE", "1s", "ILP_RETRY_MAX", "200ms"))
 	p.WaitReady(arrive)
 	conn := p.Dial()
+	// The table is there: QuestDB is not to be killed while it makes it.
+	if _, err := conn.Write([]byte(numbered("twice", 0, 1))); err != nil {
+		q.Fatal(err)
+	}
+	db.WaitCount("twice", 1, arrive)
 	if _, err := conn.Write([]byte(numbered("twice", 0, 10))); err != nil {
 		q.Fatal(err)
 	}
-	p.WaitMetric(arrive, proxytest.Equal(10), "records_written_total")
+	p.WaitMetric(arrive, proxytest.Equal(11), "records_written_total")
 	db.Kill()
 	p.WaitLog("sending records again", arrive)
 	p.WaitMetric(arrive, proxytest.AtLeast(10), "records_replayed_total")
