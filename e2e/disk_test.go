@@ -155,6 +155,7 @@ func TestDiskFull(t *testing.T) {
 	disk.enlarge()
 	l.end()
 	nothingLost(t, p, db, l, file, began)
+	p.WaitLog("QuestDB takes records again", arrive)
 	p.Stop(arrive)
 }
 

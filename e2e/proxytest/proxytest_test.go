@@ -45,6 +45,7 @@ func TestLife(t *testing.T) {
 	}
 	p.Signal(syscall.SIGTERM)
 	p.WaitLog(`"msg":"ending`, 10*time.Second)
+	<-time.After(500 * time.Millisecond) // sooner, it would be taken for the same signal
 	p.Signal(syscall.SIGTERM)
 	if code := p.Wait(10 * time.Second); code != 1 {
 		t.Errorf("exit code %d after two signals with a record left, want 1", code)

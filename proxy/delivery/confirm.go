@@ -105,6 +105,9 @@ func (l *Lane) tail(ctx context.Context, conn Conn, s *segment) (found bool) {
 
 // tookSegment says that the server took all records of s.
 func (l *Lane) tookSegment(s *segment) {
+	if r := l.d.refusing.Load(); r != 0 && s.began.UnixNano() > r && l.d.refusing.CompareAndSwap(r, 0) {
+		l.d.log.Info("QuestDB takes records again")
+	}
 	if !l.d.quarantine.watching() && !l.d.refusals.watching() || l.d.o.AtMostOnce {
 		l.d.evidence.took(s.began)
 		return

@@ -69,6 +69,9 @@ type Dispatcher struct {
 	paths      paths
 	quarantine quarantine
 	refusals   refusedTables
+	// refusing is when QuestDB was last seen to refuse everything: Unix nanoseconds, 0
+	// for never or not any more.
+	refusing atomic.Int64
 	// evidence tells that QuestDB takes records.
 	evidence evidence
 	unsaved  atomic.Int64

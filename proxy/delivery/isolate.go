@@ -257,6 +257,7 @@ func (l *Lane) condemn(ctx context.Context, addr string, records ...suspect) {
 // refusesAll says that no record is accepted, and has everything tried again
 // after a pause.
 func (l *Lane) refusesAll(ctx context.Context, addr string) {
+	l.d.refusing.Store(time.Now().UnixNano())
 	l.d.limiter.Log(ctx, slog.LevelWarn, "refuses everything",
 		"QuestDB refuses every record that is tried; keeping them all and trying again (is its disk full, or are its file handles used up? see its log)",
 		slog.Int("lane", l.id), slog.String("server", addr))
