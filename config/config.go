@@ -53,7 +53,7 @@ type Config struct {
 	// PoolMinIdle is how many upstream connections are authenticated in advance.
 	PoolMinIdle int `env:"ILP_POOL_MIN_IDLE" envDefault:"2" desc:"Upstream connections authenticated in advance; with ${0}$, ${/readyz}$ is 503 until the first writer" hint:"a whole number from 0 to ILP_POOL_MAX"`
 	// PoolMax is how many upstream connections there are at most.
-	PoolMax int `env:"ILP_POOL_MAX" envDefault:"16" desc:"Upstream connections in all, at most" hint:"a whole number from 2 to 10000"`
+	PoolMax int `env:"ILP_POOL_MAX" envDefault:"16" desc:"Upstream connections in all, at most; 2 at least, and with fewer than 4 nothing is sent while a refused record is looked for" hint:"a whole number from 2 to 10000"`
 
 	// DialTimeout bounds one attempt to connect.
 	DialTimeout time.Duration `env:"ILP_DIAL_TIMEOUT" envDefault:"10s" desc:"Longest wait for a connection to QuestDB" hint:"a duration like 10s, from 1ms to 10m"`
@@ -68,7 +68,7 @@ type Config struct {
 	// Buffer is all that the proxy may hold in memory for QuestDB.
 	Buffer Size `env:"ILP_BUFFER" envDefault:"64MiB" desc:"All that the proxy may hold in memory for QuestDB; when it is full, writers have to wait" hint:"a size like 64MiB, from 1MiB to 1TiB"`
 	// MaxRecord is the size of the longest record that is passed on.
-	MaxRecord Size `env:"ILP_MAX_RECORD" envDefault:"1MiB" desc:"Longest record; a longer one is rejected and counted, and its writer goes on" hint:"a size like 1MiB, from 1KiB to a quarter of ILP_BUFFER"`
+	MaxRecord Size `env:"ILP_MAX_RECORD" envDefault:"1MiB" desc:"Longest record, a quarter of ${ILP_BUFFER}$ at most; a longer one is rejected and counted, and its writer goes on" hint:"a size like 1MiB, from 1KiB to a quarter of ILP_BUFFER"`
 
 	// Delivery is what the proxy promises.
 	Delivery Delivery `env:"ILP_DELIVERY" envDefault:"at-least-once" desc:"${at-least-once}$: records are kept until QuestDB has them for certain, and sent again if not, so some may arrive twice; ${at-most-once}$: no record is ever sent twice, so some may be lost" hint:"at-least-once or at-most-once"`
