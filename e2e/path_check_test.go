@@ -23,7 +23,7 @@ import (
 // neighbours are in the table.
 func TestPathCheck(t *testing.T) {
 	t.Parallel()
-	padding := map[string]string{"9.3.4": "131072", "8.2.0": "32768", "7.4.2": "32768"}
+	padding := map[string]string{"9.3.4": "131072", "8.2.0": "32767", "7.4.2": "32767"}
 	for _, version := range questdb.Versions() {
 		t.Run(version, func(t *testing.T) {
 			key := newKey(t, "writer")

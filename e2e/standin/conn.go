@@ -156,22 +156,36 @@ func (c *Conn) take(chunk []byte) bool {
 // read reads what there is, unless the server is stalled: then it waits.
 func (c *Conn) read(p []byte) (int, error) {
 	for {
-		c.server.mu.Lock()
-		stalled, changed := c.server.stalled, c.server.changed
-		c.server.mu.Unlock()
-		if stalled {
-			select {
-			case <-changed:
-				continue
-			case <-c.ended:
-				return 0, net.ErrClosed
-			}
+		if !c.running() {
+			return 0, net.ErrClosed
 		}
 		n, err := c.nc.Read(p)
 		if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 			continue // stalled, or just resumed
 		}
+		// A read that Stall was to end may find what came since, on a busy machine: it
+		// counts as read when the server goes on.
+		if !c.running() {
+			return 0, net.ErrClosed
+		}
 		return n, err
+	}
+}
+
+// running waits while the server is stalled; false: the connection has ended.
+func (c *Conn) running() bool {
+	for {
+		c.server.mu.Lock()
+		stalled, changed := c.server.stalled, c.server.changed
+		c.server.mu.Unlock()
+		if !stalled {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-c.ended:
+			return false
+		}
 	}
 }
 

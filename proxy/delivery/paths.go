@@ -20,9 +20,11 @@ var paddings = []int{
 	exactPadding,
 }
 
-// exactPadding is what 8.x needs: line.tcp.msg.buffer.size; it refuses more LFs in a
-// row.
-const exactPadding = 32 << 10
+// exactPadding is for 8.x: one less than its line.tcp.msg.buffer.size. It refuses more
+// LFs in a row, and as many as that too unless it finds our FIN behind them, which may
+// come late on a busy machine. One less is enough, since a refused record is no shorter
+// than two bytes.
+const exactPadding = 32<<10 - 1
 
 const (
 	// quietTime is how long a refusing server needs at most to close, where we
