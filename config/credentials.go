@@ -129,19 +129,28 @@ func (c *Config) keyOfScalar(name string, d auth.Secret, problems *Errors) {
 	c.Key = key
 }
 
+// openFile opens the file that the variable name names.
+func openFile(name, path string, problems *Errors) (*os.File, bool) {
+	file, err := os.Open(path)
+	if err == nil {
+		return file, true
+	}
+	var why *os.PathError
+	if errors.As(err, &why) { // it quotes the path, whatever that is
+		err = why.Err
+	}
+	problems.add(name, fmt.Sprintf("cannot open %s: %s", shorten(path), err), "")
+	return nil, false
+}
+
 // readSecret reads a small file without the white space around its text.
 func (c *Config) readSecret(name, path string, problems *Errors) (auth.Secret, bool) {
 	if auth.LooksLikeKey(path) {
 		problems.add(name, "it looks like the key itself, which is not shown here", "the path of a file that holds it, or the key in "+strings.TrimSuffix(name, "_FILE"))
 		return auth.Secret{}, false
 	}
-	file, err := os.Open(path)
-	if err != nil {
-		var why *os.PathError
-		if errors.As(err, &why) { // it quotes the path, whatever that is
-			err = why.Err
-		}
-		problems.add(name, fmt.Sprintf("cannot open %s: %s", shorten(path), err), "")
+	file, ok := openFile(name, path, problems)
+	if !ok {
 		return auth.Secret{}, false
 	}
 	defer file.Close()

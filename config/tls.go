@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"golang.org/x/crypto/x509roots/fallback/bundle"
@@ -211,13 +210,8 @@ func readPEM(name, path string, problems *Errors) ([]byte, bool) {
 		problems.add(name, "it looks like the text of the file itself", "the path of the file")
 		return nil, false
 	}
-	file, err := os.Open(path)
-	if err != nil {
-		var why *os.PathError
-		if errors.As(err, &why) { // it quotes the path, whatever that is
-			err = why.Err
-		}
-		problems.add(name, fmt.Sprintf("cannot open %s: %s", shorten(path), err), "")
+	file, ok := openFile(name, path, problems)
+	if !ok {
 		return nil, false
 	}
 	defer file.Close()

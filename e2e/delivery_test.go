@@ -46,15 +46,16 @@ func TestKill(t *testing.T) {
 			makeTable(db, "dedup", true)
 			p := proxytest.Options{Plain: *soak}.Start(t, proxytest.EnvFor(key, db.ILP()).With(
 				"ILP_BUFFER", "256MiB", "ILP_RETRY_MAX", "1s"))
-			l := startLoad(t, p, 8, short(8_000, 20_000), "plain", "dedup")
+			rate := short(8_000, 20_000)
+			l := startLoad(t, p, 8, rate, "plain", "dedup")
 			for range times {
-				time.Sleep(between(random, 500*time.Millisecond, short(2*time.Second, 6*time.Second)))
+				l.more(rate/2 + random.IntN(short(3, 11)*rate/2)) // from half a second on
 				before := p.Metric("records_replayed_total")
 				test.end(db)
 				db.Start()
 				t.Logf("%d rows written, %v replayed", l.rows(), p.Metric("records_replayed_total")-before)
 			}
-			time.Sleep(between(random, 0, time.Second))
+			l.more(random.IntN(rate))
 			rows := l.end()
 			allSettled(p, arrive)
 			counts := l.check(db, arrive)
@@ -85,10 +86,10 @@ func TestPause(t *testing.T) {
 		p.WaitMetric(arrive, proxytest.AtLeast(50_000), "records_written_total")
 		db.Pause()
 		if *soak {
-			time.Sleep(30 * time.Second)
+			spend(t, p, 30*time.Second)
 		} else {
 			p.WaitMetric(arrive, proxytest.AtLeast(1), "journal_waiting_sessions")
-			time.Sleep(3 * time.Second)
+			spend(t, p, 3*time.Second)
 		}
 		db.Resume()
 		l.end()
@@ -113,9 +114,9 @@ func TestPause(t *testing.T) {
 		for range short(2, 20) {
 			fins := p.Metric("close_seconds_count")
 			p.WaitMetric(arrive, proxytest.AtLeast(fins+8), "close_seconds_count")
-			time.Sleep(between(random, 0, 400*time.Millisecond))
+			spend(t, p, between(random, 0, 400*time.Millisecond))
 			db.Pause()
-			time.Sleep(between(random, 0, 2*time.Second))
+			spend(t, p, between(random, 0, 2*time.Second))
 			db.Kill()
 			db.Start()
 		}
@@ -141,7 +142,7 @@ func TestManyWriters(t *testing.T) {
 	p := proxytest.Options{Plain: true}.Start(t, proxytest.EnvFor(key, connections.addr))
 	p.WaitReady(arrive)
 	l := startSlowLoad(t, p, writers, short(3*time.Second, 20*time.Second), "few")
-	time.Sleep(short(8*time.Second, 5*time.Minute))
+	l.more(writers * short(2, 15)) // each so many
 	l.end()
 	allSettled(p, arrive)
 	if n := connections.at.Load(); n > most {
@@ -168,10 +169,11 @@ func TestNotWAL(t *testing.T) {
 	p := proxytest.Options{Plain: *soak}.Start(t, proxytest.EnvFor(key, db.ILP()).With(
 		"ILP_SETTLE", "3s", "ILP_BUFFER", "256MiB", "ILP_RETRY_MAX", "500ms", "ILP_CONFIRM_INTERVAL", "1s"))
 	// Several lanes write to each table: each is the others' second writer.
-	l := startLoad(t, p, 8, short(4_000, 20_000), "no_wal", "second")
+	rate := short(4_000, 20_000)
+	l := startLoad(t, p, 8, rate, "no_wal", "second")
 	times := short(2, 20)
 	for range times {
-		time.Sleep(between(random, 3*time.Second, short(6*time.Second, 9*time.Second)))
+		l.more(3*rate + random.IntN(short(3, 6)*rate)) // from 3 s on
 		db.Kill()
 		db.Start()
 	}
@@ -194,12 +196,12 @@ func TestServerIdleTimeout(t *testing.T) {
 	makeTable(db, "rests", false)
 	p := proxytest.Start(t, proxytest.EnvFor(key, db.ILP()))
 	l := startLoad(t, p, 8, 400, "rests")
-	time.Sleep(2 * time.Second)
+	l.more(800)
 	for range short(2, 20) {
 		l.pause.Store(true)
-		time.Sleep(4500 * time.Millisecond) // the server's time
+		spend(t, p, 4500*time.Millisecond) // of the server's time
 		l.pause.Store(false)
-		time.Sleep(time.Second)
+		l.more(400)
 	}
 	l.end()
 	allSettled(p, arrive)

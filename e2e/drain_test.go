@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
 
 	"questdb-ilp-proxy/auth"
 	"questdb-ilp-proxy/e2e/proxytest"
@@ -55,7 +54,7 @@ func TestDrain(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "rejected")
 		p := proxytest.Options{Plain: *soak}.Start(t, proxytest.EnvFor(key, db.ILP()).With("ILP_REJECTED_FILE", file))
 		l := startLoad(t, p, 8, rate, "there")
-		time.Sleep(short(3*time.Second, 20*time.Second)) // of load
+		l.more(short(3, 20) * rate)
 		p.Signal(syscall.SIGTERM)
 		if code := p.Wait(arrive); code != 0 {
 			t.Errorf("exit code %d, want 0", code)
@@ -81,9 +80,9 @@ func TestDrain(t *testing.T) {
 		env := proxytest.EnvFor(key, db.ILP()).With("ILP_REJECTED_FILE", file, "ILP_BUFFER", "256MiB", "ILP_DRAIN_TIMEOUT", "4s")
 		p := proxytest.Options{Plain: *soak}.Start(t, env)
 		l := startLoad(t, p, 8, rate, "away")
-		time.Sleep(short(2*time.Second, 10*time.Second))
+		l.more(short(2, 10) * rate)
 		db.Kill()
-		time.Sleep(short(time.Second, 10*time.Second))
+		l.more(short(1, 10) * rate)
 		p.Signal(syscall.SIGTERM)
 		if code := p.Wait(arrive); code != 1 {
 			t.Errorf("exit code %d, want 1", code)

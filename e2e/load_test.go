@@ -139,6 +139,35 @@ func (l *load) wait() (rows int) {
 	return rows
 }
 
+// more waits until the writers have written n rows more, for as long as they get on.
+func (l *load) more(n int) {
+	l.t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond) // nobody tells of a row
+	defer tick.Stop()
+	last, since := l.rows(), time.Now()
+	for want := last + n; last < want; <-tick.C {
+		switch now := l.rows(); {
+		case now > last:
+			last, since = now, time.Now()
+		case time.Since(since) > arrive:
+			l.t.Fatalf("no row was written for %v; %d are missing", arrive, want-last)
+		}
+	}
+}
+
+// spend lets d pass where that time is what the test is about: so long is a server
+// stopped, or the network gone. It fails at once if the proxy ends meanwhile.
+func spend(t testing.TB, p *proxytest.Proxy, d time.Duration) {
+	t.Helper()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-p.Done():
+		t.Fatalf("the proxy ended: %s", p.Log())
+	}
+}
+
 // rows returns how many rows were written until now.
 func (l *load) rows() (n int) {
 	for w := range l.wrote {

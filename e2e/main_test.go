@@ -1,9 +1,16 @@
 package e2e
 
 import (
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// Run again by startRelay: toxiproxy leaves goroutines behind.
+	if upstream := os.Getenv(relayEnv); upstream != "" {
+		relay(upstream)
+	}
+	goleak.VerifyTestMain(m)
+}

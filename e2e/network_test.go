@@ -48,14 +48,14 @@ func TestConnectionsCut(t *testing.T) {
 	for range short(1, 10) {
 		for _, i := range random.Perm(len(toxics)) {
 			between.tell(toxics[i].json)
-			time.Sleep(time.Duration(1000+random.IntN(1500)) * time.Millisecond)
+			spend(t, p, time.Duration(1000+random.IntN(1500))*time.Millisecond)
 			if *soak && random.IntN(3) == 0 {
 				db.Kill()
 				db.Start()
 			}
 			between.tell("")
 			t.Logf("%s: %d rows written, %v replayed until now", toxics[i].name, l.rows(), p.Metric("records_replayed_total"))
-			time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond)
+			l.more(random.IntN(4_000))
 		}
 	}
 	l.end()
@@ -82,7 +82,7 @@ const relayEnv = "E2E_RELAY_TO"
 // startRelay runs toxiproxy in front of upstream for the duration of a test.
 func startRelay(t testing.TB, upstream string) *toxiRelay {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run", "^TestRelayProcess$", "-test.v=false")
+	cmd := exec.Command(os.Args[0]) // see TestMain
 	cmd.Env = append(os.Environ(), relayEnv+"="+upstream)
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -124,12 +124,9 @@ func (r *toxiRelay) answer() string {
 	return answer
 }
 
-// TestRelayProcess is no test, but the process of a toxiRelay.
-func TestRelayProcess(t *testing.T) {
-	upstream := os.Getenv(relayEnv)
-	if upstream == "" {
-		t.Skip("only runs for other tests")
-	}
+// relay is the process of a toxiRelay in front of upstream: it says where it listens,
+// and then takes a toxic a line, or an empty line for none. It never returns.
+func relay(upstream string) {
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 	proxy := toxiproxy.NewProxy(server, "questdb", "127.0.0.1:0", upstream)
 	if err := proxy.Start(); err != nil {
@@ -173,15 +170,16 @@ func TestNetworkGone(t *testing.T) {
 			"ILP_LISTEN", "tcp://"+space.proxy+":0", "ILP_ADMIN", space.proxy+":0", "ILP_ALLOW", "any",
 			"ILP_BUFFER", "256MiB", "ILP_RETRY_MAX", "500ms", "ILP_DIAL_TIMEOUT", "2s", "ILP_AUTH_TIMEOUT", "2s"))
 	p.WaitReady(arrive)
-	l := startLoad(t, p, 8, short(8_000, 20_000), "gone")
+	rate := short(8_000, 20_000)
+	l := startLoad(t, p, 8, rate, "gone")
 	for range short(1, 3) {
-		time.Sleep(short(2*time.Second, 10*time.Second))
+		l.more(short(2, 10) * rate)
 		space.up(t, false)
-		time.Sleep(short(5*time.Second, 30*time.Second))
+		spend(t, p, short(5*time.Second, 30*time.Second))
 		space.up(t, true)
 		t.Logf("%d rows written, %v replayed until now", l.rows(), p.Metric("records_replayed_total"))
 	}
-	time.Sleep(time.Second)
+	l.more(rate)
 	l.end()
 	if hidden, err := p.TryMetric("path", "kind", "hidden"); err == nil && hidden > 0 {
 		t.Log("the path check believes that resets are hidden, which they are not")

@@ -202,9 +202,17 @@ listen ilp
 		t.Fatal(err)
 	}
 	cmd := exec.Command(path, "-db", "-f", conf)
+	cmd.ExtraFiles = []*os.File{socket}
+	runBeside(t, cmd)
+	return addr
+}
+
+// runBeside runs a command for the duration of a test. One that failed shows the end
+// of its output.
+func runBeside(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.ExtraFiles = []*os.File{socket}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -213,8 +221,8 @@ listen ilp
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		_ = cmd.Wait() // it was killed
 		if t.Failed() {
-			t.Logf("haproxy's output:\n%s", out.String())
+			text := out.String()
+			t.Logf("the end of %s's output:\n%s", filepath.Base(cmd.Path), text[max(0, len(text)-2000):])
 		}
 	})
-	return addr
 }

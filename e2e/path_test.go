@@ -39,13 +39,7 @@ func TestPath(t *testing.T) {
 			}
 
 			const writers, rows = 50, 2000
-			var g errgroup.Group
-			for w := range writers {
-				g.Go(func() error { return p.TrySend(numbered("many", w, rows)) })
-			}
-			if err := g.Wait(); err != nil {
-				t.Fatal(err)
-			}
+			sendNumbered(t, p, "many", writers, rows)
 			db.WaitCount("many", writers*rows, arrive)
 			checkNumbered(t, db, "many", writers, rows)
 			checkCounters(t, p, writers*rows+1)
@@ -62,6 +56,18 @@ func numbered(table string, writer, rows int) string {
 		fmt.Fprintf(&b, "%s,writer=w%d n=%di,text=\"row %d, of \\\"w%d\\\"\" %d\n", table, writer, n, n, writer, 1+writer+n*1000)
 	}
 	return b.String()
+}
+
+// sendNumbered has writers send their rows of numbered at the same time.
+func sendNumbered(t *testing.T, p *proxytest.Proxy, table string, writers, rows int) {
+	t.Helper()
+	var g errgroup.Group
+	for w := range writers {
+		g.Go(func() error { return p.TrySend(numbered(table, w, rows)) })
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // checkNumbered says which rows of numbered are not in the table exactly once.

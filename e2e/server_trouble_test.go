@@ -68,9 +68,6 @@ func (h *hostile) end(conn net.Conn) {
 // a table that seven others write to as well: they keep their rate, lose nothing,
 // and nothing of theirs is set aside.
 func TestHostileWriter(t *testing.T) {
-	if !*soak {
-		t.Skip("takes more than a minute: run it with -args -soak")
-	}
 	key := newKey(t, "writer")
 	db := questdb.Start(t, questdb.Options{Keys: []*auth.Key{key}})
 	makeTable(db, "shared", false)

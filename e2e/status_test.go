@@ -110,6 +110,8 @@ func writeAway(t *testing.T, addr string, writers int) (stop func()) {
 		}
 		conns = append(conns, conn)
 		go func() {
+			tick := time.NewTicker(10 * time.Millisecond)
+			defer tick.Stop()
 			for n := 0; ; n++ {
 				var b strings.Builder
 				for i := range 20 * (w + 1) {
@@ -118,7 +120,7 @@ func writeAway(t *testing.T, addr string, writers int) (stop func()) {
 				if _, err := conn.Write([]byte(b.String())); err != nil {
 					return // closed
 				}
-				time.Sleep(10 * time.Millisecond) // a rate, not a wait
+				<-tick.C // a rate, not a wait
 			}
 		}()
 	}

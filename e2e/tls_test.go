@@ -1,18 +1,14 @@
 package e2e
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"net"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"questdb-ilp-proxy/auth"
 	"questdb-ilp-proxy/e2e/certs"
@@ -41,29 +37,10 @@ func stunnel(t *testing.T, upstream string, cert *certs.Pair) string {
 	}
 	dir := t.TempDir()
 	crt := certs.Write(t, filepath.Join(dir, "server.pem"), cert.Cert, cert.Key)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close() // it cannot be given a socket
+	addr := nowhere(t) // kept for it: it cannot be given a socket
 	conf := certs.Write(t, filepath.Join(dir, "stunnel.conf"), fmt.Appendf(nil,
 		"foreground = yes\npid =\nsyslog = no\n[ilp]\naccept = %s\nconnect = %s\ncert = %s\n", addr, upstream, crt))
-	cmd := exec.Command(path, conf)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		_ = cmd.Wait() // it was killed
-		if t.Failed() {
-			text := out.String()
-			t.Logf("the end of stunnel's output:\n%s", text[max(0, len(text)-2000):])
-		}
-	})
+	runBeside(t, exec.Command(path, conf))
 	_, port, _ := net.SplitHostPort(addr)
 	return "localhost:" + port
 }
@@ -91,13 +68,7 @@ func overTLS(t *testing.T, start func(t *testing.T, upstream string, cert *certs
 	p := proxytest.Start(t, proxytest.EnvFor(key, "tcps://"+addr).With("ILP_TLS_CA", caFile, "ILP_LOG_LEVEL", "debug", "ILP_RETRY_MAX", "1s"))
 
 	const writers, rows = 20, 1000
-	var g errgroup.Group
-	for w := range writers {
-		g.Go(func() error { return p.TrySend(numbered("many", w, rows)) })
-	}
-	if err := g.Wait(); err != nil {
-		t.Fatal(err)
-	}
+	sendNumbered(t, p, "many", writers, rows)
 	db.WaitCount("many", writers*rows, arrive)
 	checkNumbered(t, db, "many", writers, rows)
 	checkCounters(t, p, writers*rows)

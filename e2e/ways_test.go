@@ -229,7 +229,7 @@ func TestSystemdPassesNothing(t *testing.T) {
 func TestUnitFiles(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
-		t.Skip("no systemd-analyze here")
+		t.Fatal("no systemd-analyze here; on Debian or Ubuntu: apt-get install systemd")
 	}
 	// What is verified is what is installed, but for the binary's path.
 	dir := t.TempDir()

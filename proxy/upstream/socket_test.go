@@ -134,7 +134,8 @@ func TestNoServerThenServer(t *testing.T) {
 	p, logs := startPool(t, Options{Addrs: []string{s.Addr()}, Key: key, MinIdle: 2, Max: 4,
 		RetryBase: 10 * time.Millisecond, RetryMax: 50 * time.Millisecond})
 	await(t, p, "a reason", func(st Status) bool { return strings.Contains(st.Reason, "connection refused") })
-	time.Sleep(300 * time.Millisecond) // some retries
+	retries := func(Status) bool { return testutil.ToFloat64(p.metrics.Retries) >= 3 }
+	await(t, p, "some retries", retries)
 	if err := s.Listen(); err != nil {
 		t.Fatal(err)
 	}

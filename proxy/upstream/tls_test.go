@@ -18,6 +18,13 @@ import (
 // returns its address. Like most terminators it says close_notify before its FIN.
 func terminate(t *testing.T, config *tls.Config, upstream string) string {
 	t.Helper()
+	return acceptAll(t, func(nc net.Conn) { go relay(tls.Server(nc, config), upstream) })
+}
+
+// acceptAll calls serve for each connection to the returned address, one after the
+// other, for the duration of the test.
+func acceptAll(t *testing.T, serve func(nc net.Conn)) (addr string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +38,7 @@ func terminate(t *testing.T, config *tls.Config, upstream string) string {
 			if err != nil {
 				return
 			}
-			go relay(tls.Server(nc, config), upstream)
+			serve(nc)
 		}
 	}()
 	return l.Addr().String()
@@ -163,30 +170,17 @@ func TestTLSFailures(t *testing.T) {
 func TestTLSToPlain(t *testing.T) {
 	for name, answer := range map[string]string{"talks": "220 hello, who is there\r\n", "closes": "", "silent": "-"} {
 		t.Run(name, func(t *testing.T) {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			ended := make(chan struct{})
-			t.Cleanup(func() { l.Close(); <-ended })
-			go func() {
-				defer close(ended)
-				for {
-					nc, err := l.Accept()
-					if err != nil {
-						return
-					}
-					_, _ = nc.Read(make([]byte, 4096))
-					if answer != "-" {
-						_, _ = io.WriteString(nc, answer)
-						nc.Close()
-					} else {
-						t.Cleanup(func() { nc.Close() })
-					}
+			addr := acceptAll(t, func(nc net.Conn) {
+				_, _ = nc.Read(make([]byte, 4096))
+				if answer != "-" {
+					_, _ = io.WriteString(nc, answer)
+					nc.Close()
+				} else {
+					t.Cleanup(func() { nc.Close() })
 				}
-			}()
+			})
 			m := NewMetrics(nil)
-			p, _ := startPool(t, Options{Key: testKey(t), Addrs: []string{l.Addr().String()}, MinIdle: 1, Metrics: m,
+			p, _ := startPool(t, Options{Key: testKey(t), Addrs: []string{addr}, MinIdle: 1, Metrics: m,
 				TLS: &tls.Config{}, AuthTimeout: 200 * time.Millisecond})
 			await(t, p, "a reason", func(s Status) bool { return strings.Contains(s.Reason, "check that it is a port for TLS") })
 			if testutil.ToFloat64(m.Handshakes.WithLabelValues(string(kindTLSPlain))) == 0 {
