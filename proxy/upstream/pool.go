@@ -1,13 +1,10 @@
 package upstream
 
 import (
-	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"slices"
 	"sync"
@@ -16,8 +13,6 @@ import (
 	"weak"
 
 	"github.com/jackc/puddle/v2"
-
-	"questdb-ilp-proxy/auth"
 )
 
 // ErrClosed is what Acquire returns once the pool is closed.
@@ -28,86 +23,6 @@ var errNotWanted = errors.New("connection not needed any more")
 
 // upkeepEvery is how often idle connections' ages and sockets are looked after.
 const upkeepEvery = 5 * time.Second
-
-// Options say what a Pool connects to and how. Addrs and Key are required.
-type Options struct {
-	// Addrs are host:port in order of preference: each attempt tries them from the
-	// first on, and each IP address that a host name has in turn.
-	Addrs []string
-	Key   *auth.Key
-	// Key and TLS may be replaced: see [Pool.SetCredentials].
-	//
-	// TLS is for connections over TLS; nil: without. An empty ServerName means the
-	// host in Addrs. Connections share its ClientSessionCache.
-	TLS *tls.Config
-
-	MinIdle int // connections kept ready; 0: none is made before one is asked for
-	Max     int // connections in all, those being made included; 0: 16
-
-	DialTimeout time.Duration // to resolve and connect to one of Addrs; 0: 10 s
-	AuthTimeout time.Duration // from connected to the signature sent; 0: 15 s
-	RetryBase   time.Duration // the first pause after a failure; 0: 100 ms
-	RetryMax    time.Duration // the longest pause, and that after refused credentials; 0: 30 s
-
-	// MaxAge is after how long an idle connection is replaced, less up to a fifth
-	// by chance, so that a server's idle timeout rarely meets one. 0: 5 min.
-	MaxAge time.Duration
-
-	// Dial connects; nil: a net.Dialer. TCP options are set on a *net.TCPConn.
-	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
-
-	Logger  *slog.Logger // nil: no log
-	Metrics *Metrics     // nil: none
-}
-
-// withDefaults returns o with what its zero values stand for.
-func (o Options) withDefaults() Options {
-	o.Max = cmp.Or(o.Max, 16)
-	o.DialTimeout = cmp.Or(o.DialTimeout, 10*time.Second)
-	o.AuthTimeout = cmp.Or(o.AuthTimeout, 15*time.Second)
-	o.RetryBase = cmp.Or(o.RetryBase, 100*time.Millisecond)
-	o.RetryMax = cmp.Or(o.RetryMax, 30*time.Second)
-	o.MaxAge = cmp.Or(o.MaxAge, 5*time.Minute)
-	if o.Dial == nil {
-		o.Dial = new(net.Dialer).DialContext
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.Metrics == nil {
-		o.Metrics = NewMetrics(nil)
-	}
-	return o
-}
-
-// check returns every error in o at once.
-func (o Options) check() error {
-	var errs []error
-	if len(o.Addrs) == 0 {
-		errs = append(errs, errors.New("no address of QuestDB"))
-	}
-	for _, a := range o.Addrs {
-		if _, _, err := net.SplitHostPort(a); err != nil {
-			errs = append(errs, fmt.Errorf("address of QuestDB: %w", err))
-		}
-	}
-	if o.Key == nil {
-		errs = append(errs, errors.New("no key to authenticate with"))
-	}
-	if o.Max < 1 {
-		errs = append(errs, fmt.Errorf("at most %d connections: must be at least 1", o.Max))
-	}
-	if o.MinIdle < 0 || o.MinIdle > o.Max {
-		errs = append(errs, fmt.Errorf("%d connections kept ready: must be 0 to %d, as many as there may be in all", o.MinIdle, o.Max))
-	}
-	for what, d := range map[string]time.Duration{"dial timeout": o.DialTimeout, "authentication timeout": o.AuthTimeout,
-		"shortest retry pause": o.RetryBase, "longest retry pause": o.RetryMax, "longest age": o.MaxAge} {
-		if d < 0 {
-			errs = append(errs, fmt.Errorf("%s: %v is negative", what, d))
-		}
-	}
-	return errors.Join(errs...)
-}
 
 // Pool holds authenticated connections to QuestDB. See the package's comment.
 type Pool struct {
@@ -278,69 +193,6 @@ func (p *Pool) withdraw(w *waiter) {
 	p.reconcile()
 }
 
-// takeIdle hands out the newest idle connection to addr ("": to any server), nil if
-// there is none. mu is held.
-func (p *Pool) takeIdle(addr string) *Conn {
-	if p.lastWitness() {
-		return nil // another one is being made
-	}
-	if addr != "" {
-		return p.takeIdleAddr(addr)
-	}
-	for p.conns.Stat().IdleResources() > 0 {
-		// There is one, and only holders of mu take any: this does not begin to make
-		// one, and does not wait.
-		res, err := p.conns.TryAcquire(p.ctx)
-		if err != nil {
-			return nil // closed
-		}
-		c := res.Value()
-		if !c.alive() {
-			p.remove(res)
-			continue
-		}
-		c.res, c.state = res, stateAcquired
-		return c
-	}
-	return nil
-}
-
-// lastWitness reports whether the only idle connection must stay, to bear witness
-// for those that are handed out, which all end soon. Where there is no room to make
-// another one it is handed out all the same. mu is held.
-func (p *Pool) lastWitness() bool {
-	fresh, old, _ := p.idle(time.Now())
-	stat := p.conns.Stat()
-	return fresh+old == 1 && stat.AcquiredResources() > 0 && (p.making > 0 || p.room() > 0)
-}
-
-func (p *Pool) takeIdleAddr(addr string) (c *Conn) {
-	if !p.any(func(c *Conn) bool { return c.state == stateIdle && c.addr == addr }) {
-		return nil
-	}
-	idle := p.takeAllIdle()
-	for i := len(idle) - 1; i >= 0 && c == nil; i-- {
-		if o := idle[i].Value(); o.addr == addr && o.alive() {
-			c = o
-			c.res, c.state = idle[i], stateAcquired
-		}
-	}
-	for _, res := range idle {
-		if res.Value() != c {
-			res.ReleaseUnused()
-		}
-	}
-	return c
-}
-
-// takeAllIdle takes all idle connections, oldest first; they keep their state. They
-// must be put back in that order: what is put back last is taken first. mu is held.
-func (p *Pool) takeAllIdle() []*puddle.Resource[*Conn] {
-	idle := p.conns.AcquireAllIdle()
-	slices.SortFunc(idle, func(a, b *puddle.Resource[*Conn]) int { return cmp.Compare(a.Value().id, b.Value().id) })
-	return idle
-}
-
 // any reports whether there is such a connection, idle or acquired. mu is held.
 func (p *Pool) any(such func(*Conn) bool) bool {
 	for c := range p.all {
@@ -417,90 +269,6 @@ func (p *Pool) missing(addr string) int {
 	return n
 }
 
-// idle counts idle connections: those to keep, those to renew, those that ended.
-// mu is held.
-func (p *Pool) idle(now time.Time) (fresh, old, dead int) {
-	for c := range p.all {
-		switch {
-		case c.state != stateIdle:
-		case !c.alive():
-			dead++
-		case now.After(c.renewAt):
-			old++
-		default:
-			fresh++
-		}
-	}
-	return fresh, old, dead
-}
-
-// sweep removes idle connections that ended, and old ones once there are new ones
-// instead, or where there is no room to make those first. mu is held.
-func (p *Pool) sweep(now time.Time) {
-	fresh, old, dead := p.idle(now)
-	drop := 0
-	switch {
-	case fresh >= p.minIdle(now):
-		drop = old
-	case old > 0 && p.making == 0 && len(p.all) >= p.opts.Max && p.gate.isOpen():
-		drop = 1
-	}
-	if dead+drop == 0 {
-		return
-	}
-	for _, res := range p.takeAllIdle() {
-		switch c := res.Value(); {
-		case !c.alive():
-			p.remove(res)
-		case drop > 0 && now.After(c.renewAt) && !p.needed(c):
-			drop--
-			c.log.Debug("renewing an idle connection", "age", now.Sub(c.established).Round(time.Second))
-			p.remove(res)
-		default:
-			res.ReleaseUnused()
-		}
-	}
-}
-
-// evict ends the youngest idle connection that can be spared, to make room. mu is
-// held.
-func (p *Pool) evict() {
-	idle := p.takeAllIdle()
-	for i := len(idle) - 1; i >= 0; i-- {
-		if c := idle[i].Value(); !p.needed(c) {
-			c.log.Debug("closing an idle connection to make room for another", "age", time.Since(c.established).Round(time.Millisecond))
-			p.remove(idle[i])
-			idle = slices.Delete(idle, i, i+1)
-			break
-		}
-	}
-	for _, res := range idle {
-		res.ReleaseUnused()
-	}
-}
-
-// remove ends a connection that was taken from the idle ones. Max is a promise on the
-// server's side too, where a connection is until the server has closed it as well: its
-// place is free after that, or after politeClose. mu is held.
-func (p *Pool) remove(res *puddle.Resource[*Conn]) {
-	c := res.Value()
-	c.state = stateGone
-	delete(p.all, c)
-	res.Hijack()
-	if !c.alive() || p.closed {
-		c.close()
-		return
-	}
-	p.leaving++
-	p.goroutines.Go(func() {
-		c.leave(p.ctx)
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.leaving--
-		p.reconcile()
-	})
-}
-
 // giveBack frees the place of a connection that was handed out and is closed now.
 func (p *Pool) giveBack(c *Conn) {
 	p.mu.Lock()
@@ -512,144 +280,6 @@ func (p *Pool) giveBack(c *Conn) {
 	delete(p.all, c)
 	c.res.Hijack() // unlike Destroy, frees the place now
 	p.reconcile()
-}
-
-// order is what is to be made.
-type order struct {
-	addr  string // "": to the first server that accepts
-	proof *proof // nil: for whoever waits, or to be idle
-}
-
-type orderKey struct{} // of an order in a context
-
-// begin begins to make one connection, for which there is room. mu is held.
-func (p *Pool) begin(o order) {
-	p.making++
-	if o.proof == nil {
-		p.orders[o.addr]++
-	}
-	p.goroutines.Go(func() { p.make(o) })
-}
-
-// make makes one connection, or fails to; either is a reason to reconcile.
-func (p *Pool) make(o order) {
-	err := p.conns.CreateResource(context.WithValue(p.ctx, orderKey{}, o)) // what failed was reported to the gate
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.making--
-	if o.proof != nil {
-		p.proven(o.proof, err) // unless it was answered
-	} else if p.orders[o.addr]--; p.orders[o.addr] == 0 {
-		delete(p.orders, o.addr)
-	}
-	p.reconcile()
-}
-
-// construct makes one connection when the gate allows it. It has a place in the
-// pool from the start.
-func (p *Pool) construct(ctx context.Context) (*Conn, error) {
-	o, _ := ctx.Value(orderKey{}).(order)
-	if o.proof != nil {
-		return p.constructProof(ctx, o.proof)
-	}
-	t, err := p.gate.enter(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if !p.stillWanted(o) {
-		p.gate.forgo(t)
-		return nil, errNotWanted
-	}
-	var c *Conn
-	var f failure
-	if o.addr == "" {
-		c, f = p.connect(ctx)
-	} else {
-		c, f = p.connectIP(ctx, o.addr, time.Now().Add(p.opts.DialTimeout), nil)
-	}
-	if c != nil && !p.admit(c) {
-		c.close()
-		f = p.handshakeFailure(ctx, c.addr, c.key, auth.ClassifyEnd(c.end.Err))
-		c = nil
-	}
-	err = p.outcome(t, o.addr, c, f)
-	if err != nil && o.addr != "" {
-		p.pauseFor(ctx, o.addr)
-	}
-	return c, err
-}
-
-// outcome tells the gate how an attempt went, to addr if that is not "".
-func (p *Pool) outcome(t ticket, addr string, c *Conn, f failure) error {
-	switch {
-	case c != nil:
-		p.gate.succeed(t, c.addr)
-		return nil
-	case f.kind == kindNone:
-		p.gate.forgo(t) // the pool is closing
-	case addr != "" && p.servedElsewhere(addr):
-		// Not everybody's trouble: who can do with the others goes on at once.
-		p.gate.forgo(t)
-		p.reports.apart(f, addr)
-	default:
-		p.gate.fail(t, f)
-	}
-	return f.err
-}
-
-// pauseFor keeps attempts for one server apart, for longer each time, as the gate
-// does not where it is about one server alone.
-func (p *Pool) pauseFor(ctx context.Context, addr string) {
-	var d time.Duration
-	p.server(addr, func(s *serverState) {
-		if s.backoff == nil {
-			s.backoff = newBackoff(p.opts.RetryBase, max(p.opts.RetryBase, p.opts.RetryMax))
-		}
-		d, _ = s.backoff.Next()
-	})
-	_ = pause(ctx, d, nil) // ctx is the pool's
-}
-
-// servedElsewhere reports whether another server accepted the key lately.
-func (p *Pool) servedElsewhere(addr string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := time.Now()
-	for other, s := range p.servers {
-		if other != addr && s.trusted(now) {
-			return true
-		}
-	}
-	return p.any(func(c *Conn) bool { return c.addr != addr && c.alive() })
-}
-
-// stillWanted reports whether the connection that the caller is about to make is
-// needed: who waited for it may have left during the pause.
-func (p *Pool) stillWanted(o order) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return !p.closed && p.missing(o.addr) >= 0 // the caller itself is among those being made
-}
-
-// admit makes a connection one of the pool, unless it has ended or the pool has.
-func (p *Pool) admit(c *Conn) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.admitLocked(c)
-}
-
-// admitLocked is admit for who holds mu.
-func (p *Pool) admitLocked(c *Conn) bool {
-	if p.closed || !c.alive() {
-		return false
-	}
-	if c.creds != p.creds.Load() {
-		c.renewAt = time.Time{} // begun before they changed
-	}
-	c.state = stateIdle
-	p.all[c] = struct{}{}
-	p.live.up(time.Now())
-	return true
 }
 
 // hurry raises how many connections are kept ready, for a time.
@@ -740,9 +370,4 @@ func (p *Pool) upkeep() {
 			c.sock.tune(c.raw)
 		}
 	}
-}
-
-// renewAt is when a connection established at t is due for replacement.
-func renewAt(t time.Time, maxAge time.Duration) time.Time {
-	return t.Add(maxAge - time.Duration(rand.Int64N(int64(maxAge)/5+1)))
 }
