@@ -40,7 +40,8 @@ func TestLife(t *testing.T) {
 	if v := p.Metric("go_goroutines"); v < 1 {
 		t.Errorf("goroutines: %v", v)
 	}
-	if rss, peak := p.RSS(), p.PeakRSS(); rss < 1<<20 || peak < rss {
+	// The kernel counts pages in batches on each CPU: its peak may be a little behind.
+	if rss, peak := p.RSS(), p.PeakRSS(); rss < 1<<20 || peak < rss-rss/8 {
 		t.Errorf("memory: %d, at most %d", rss, peak)
 	}
 	p.Signal(syscall.SIGTERM)
