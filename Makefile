@@ -44,9 +44,19 @@ SOAK ?= TestKill|TestPause|TestDrain|TestManyWriters|TestManyNewTables|TestNotWA
 # How many random histories the model of the journal is put through.
 HISTORIES ?= 1000000
 .PHONY: soak
-soak: ## Kill, stop, cut and fill for an hour, and a million histories of the journal for three
+soak: ## Kill, stop, cut and fill for an hour, and a million histories of the journal for another
 	go test ./e2e -run '$(SOAK)' -count=1 -v -timeout 60m -args -soak
-	go test ./proxy/delivery -run TestModel -count=1 -timeout 12h -args -histories $(HISTORIES)
+	$(MAKE) model
+
+# A history's goroutines take turns: one processor each, and as many runs as there are.
+.PHONY: model
+model: ## Put the journal's model through HISTORIES (a million) random histories
+	@mkdir -p build; go test -c -o build/model.test ./proxy/delivery
+	@cd proxy/delivery; jobs=$$(nproc); each=$$(( ($(HISTORIES) + jobs - 1) / jobs )); pids=(); \
+	  for ((i = 0; i < jobs; i++)); do \
+	    GOMAXPROCS=1 ../../build/model.test -test.run '^TestModel$$' -test.timeout 12h -seed $$((i * each + 1)) -histories $$each & pids+=($$!); \
+	  done; \
+	  for pid in "$${pids[@]}"; do wait "$$pid" || failed=1; done; exit $${failed:-0}
 
 # BENCH are its options, such as '-parts latency -rounds 9' or '-json FILE'.
 BENCH ?=

@@ -44,8 +44,8 @@ const (
 // server's log, without a field.
 var malformed = []byte("questdb-ilp-proxy_path_check\n")
 
-// linefeeds is padding to write from.
-var linefeeds = bytes.Repeat([]byte{'\n'}, 64<<10)
+// linefeeds is padding to write from, as long as it mostly is.
+var linefeeds = bytes.Repeat([]byte{'\n'}, 128<<10)
 
 // A path is what the way to one server, and that server, do with a refused record.
 type path struct {

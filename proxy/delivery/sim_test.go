@@ -113,7 +113,7 @@ func (s *simServer) connect(ctx context.Context) (*simConn, error) {
 		s.mu.Lock()
 		if s.up && !s.paused {
 			s.made++
-			c := &simConn{s: s, id: s.made, process: s.process, done: make(chan struct{}), born: time.Now()}
+			c := &simConn{s: s, wire: wires.Get().(*bytes.Buffer), id: s.made, process: s.process, done: make(chan struct{}), born: time.Now()}
 			if s.cut != nil {
 				c.cutAfter = s.cut(s.rng)
 			}
@@ -206,8 +206,8 @@ type simConn struct {
 	id       int
 	process  int
 	born     time.Time
-	wire     bytes.Buffer // sent by the client, not read by the server
-	half     bool         // the client's FIN was sent
+	wire     *bytes.Buffer // sent by the client, not read by the server; nil once it is over and read
+	half     bool          // the client's FIN was sent
 	carried  int
 	cutAfter int
 	end      upstream.End
@@ -300,6 +300,11 @@ func (c *simConn) serve() {
 	s := c.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer func() {
+		c.wire.Reset()
+		wires.Put(c.wire)
+		c.wire = nil
+	}()
 	lastCommit := time.Now()
 	for {
 		for !c.ended && (s.paused || c.wire.Len() == 0 && !c.half) {
@@ -352,16 +357,19 @@ func (c *simConn) serve() {
 // read reads once and parses.
 func (c *simConn) read() {
 	s := c.s
-	c.rest = append(c.rest, c.wire.Next(s.recvBuffer)...)
+	in := c.wire.Next(s.recvBuffer)
+	if len(c.rest) > 0 {
+		in = append(c.rest, in...)
+	}
 	for !c.broken {
-		c.rest = bytes.TrimLeft(c.rest, "\n") // padding, mostly
+		in = trimPadding(in)
 		var scan ilp.Scanner
-		n, ok := scan.Next(c.rest)
+		n, ok := scan.Next(in)
 		if !ok {
 			break
 		}
-		record := bytes.Clone(c.rest[:n])
-		c.rest = c.rest[n:]
+		record := bytes.Clone(in[:n])
+		in = in[n:]
 		switch bad := ilp.Validate(record) != nil; {
 		case ilp.IsBlank(record):
 		case bad && s.skips:
@@ -377,8 +385,23 @@ func (c *simConn) read() {
 			s.parsed = append(s.parsed, record)
 		}
 	}
+	c.rest = bytes.Clone(in)
 	s.cond.Broadcast()
 }
+
+// manyLFs is padding by the piece: nearly all that the server reads is padding.
+var manyLFs = bytes.Repeat([]byte{'\n'}, 4<<10)
+
+func trimPadding(b []byte) []byte {
+	for bytes.HasPrefix(b, manyLFs) {
+		b = b[len(manyLFs):]
+	}
+	return bytes.TrimLeft(b, "\n")
+}
+
+// wires are buffers of connections that are over. Growing them anew for each
+// padding took most of the time of a history.
+var wires = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // commitLater commits, unless the process dies before. The caller holds mu.
 func (c *simConn) commitLater() {
