@@ -8,12 +8,17 @@ import (
 	"time"
 
 	"questdb-ilp-proxy/proxy/ilp"
+	"questdb-ilp-proxy/proxy/upstream"
 )
 
-// closeLimit is how long the server may take from our half-close to its FIN. A
-// segment that creates tables takes 13 to 30 ms for each of them, so it is long,
-// and doubles each time it was not long enough.
-const closeLimit = time.Minute
+// A server that lives may take closeLooks times closeLook from our half-close to
+// its FIN, and twice as long each time that this was not enough. A segment that
+// creates tables takes 13 to 30 ms for each of them, or ten times that on a busy
+// machine, and takes no less when it is sent again.
+const (
+	closeLook  = time.Minute
+	closeLooks = 10
+)
 
 // discardGrace is how long a connection that is given up may take to end, before
 // it is closed in a way that makes the server drop what it has not read.
@@ -25,6 +30,9 @@ const tailSize = 128 << 10
 // witnessWait is how long to wait for another connection to the same server before
 // one is ended that has to be confirmed.
 const witnessWait = 2 * time.Second
+
+// errNoFIN is why a connection was given up that nothing had broken.
+var errNoFIN = errors.New("QuestDB took too long to close it")
 
 // errNotProven is why a segment is replayed although its connection ended well.
 var errNotProven = errors.New("QuestDB, or the way to it, went away before it had committed")
@@ -44,7 +52,7 @@ func (l *Lane) confirm(ctx context.Context, conn Conn, s *segment) {
 	if end := l.j.boundaryAfter(l.j.sent); end > l.j.sent {
 		if err := l.push(conn, l.j.pending(end)); err != nil {
 			l.mu.Unlock()
-			l.failed(ctx, conn, s)
+			l.failed(ctx, conn, s, err)
 			return
 		}
 	}
@@ -58,8 +66,8 @@ func (l *Lane) confirm(ctx context.Context, conn Conn, s *segment) {
 
 	began := time.Now()
 	w := l.d.witness(ctx, conn) // before the FIN can come
-	if err := l.end(ctx, conn, s, path, largest); err != nil {
-		l.failed(ctx, conn, s)
+	if err := l.end(ctx, conn, w, path, largest); err != nil {
+		l.failed(ctx, conn, s, err)
 		return
 	}
 	took := time.Since(began)
@@ -151,7 +159,7 @@ func (d *Dispatcher) witness(ctx context.Context, conn Conn) Witness {
 
 // end pads and half-closes conn and waits for the server's FIN. It returns nil if
 // that is as it should be: everything was read, and no record refused.
-func (l *Lane) end(ctx context.Context, conn Conn, s *segment, path path, largest int) error {
+func (l *Lane) end(ctx context.Context, conn Conn, w Witness, path path, largest int) error {
 	if !l.d.quiet(ctx, conn, path) {
 		return fmt.Errorf("QuestDB at %s closed the connection", conn.Addr())
 	}
@@ -161,15 +169,8 @@ func (l *Lane) end(ctx context.Context, conn Conn, s *segment, path path, larges
 	if err := conn.CloseWrite(); err != nil {
 		return err
 	}
-	limit := time.NewTimer(closeLimit << min(l.trouble.slow, 10))
-	defer limit.Stop()
-	select {
-	case <-conn.Done():
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-limit.C:
-		l.trouble.slow++
-		return fmt.Errorf("QuestDB at %s did not close the connection for so long", conn.Addr())
+	if err := l.awaitFIN(ctx, conn, w); err != nil {
+		return err
 	}
 	if end := conn.End(); !end.Clean() {
 		if end.Err != nil {
@@ -179,6 +180,33 @@ func (l *Lane) end(ctx context.Context, conn Conn, s *segment, path path, larges
 	}
 	l.trouble.slow = 0
 	return nil
+}
+
+// awaitFIN returns nil once conn has ended. It waits for as long as the server
+// lives, within the limit that closeLook tells; half of it is gone with each proof
+// of life that the server fails to give.
+func (l *Lane) awaitFIN(ctx context.Context, conn Conn, w Witness) error {
+	look := time.NewTicker(closeLook)
+	defer look.Stop()
+	for left := closeLooks << min(l.trouble.slow, 10); left > 0; left-- {
+		select {
+		case <-conn.Done():
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-look.C:
+		}
+		err := l.d.o.Source.Prove(ctx, conn.Addr())
+		switch {
+		case err == nil || errors.Is(err, upstream.ErrLate):
+		case w.Some() && w.Gone():
+			return errNotProven
+		default:
+			left -= closeLooks / 2
+		}
+	}
+	l.trouble.slow++
+	return errNoFIN
 }
 
 // settle waits until the server at addr has lived for long enough after a FIN,

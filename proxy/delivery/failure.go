@@ -17,8 +17,8 @@ const livesWithin = 2 * time.Second
 const startTime = 300 * time.Millisecond
 
 // failed finds out what the end of conn, which carried s, means: nothing, an
-// outage, or that the server refused a record.
-func (l *Lane) failed(ctx context.Context, conn Conn, s *segment) {
+// outage, or that the server refused a record. err is what was seen of it.
+func (l *Lane) failed(ctx context.Context, conn Conn, s *segment, err error) {
 	w := l.d.o.Source.Witness(conn)
 	ended := time.Now()
 	l.quiesce()
@@ -47,7 +47,7 @@ func (l *Lane) failed(ctx context.Context, conn Conn, s *segment) {
 		first = l.j.segments[0] // what is settling has no chance either
 	}
 	n := l.j.fail(first)
-	l.lost(n, failureCause(conn, lives))
+	l.lost(n, failureCause(conn, lives, err))
 	// The record that was cut is among those that may have been refused.
 	end = l.j.boundaryAfter(end)
 	l.mu.Unlock()
@@ -58,6 +58,10 @@ func (l *Lane) failed(ctx context.Context, conn Conn, s *segment) {
 	if !lives {
 		l.trouble.outage()
 		l.d.paths.forget(conn.Addr())
+		return
+	}
+	if errors.Is(err, errNoFIN) {
+		l.trouble.outage() // nothing was refused, and at once it would be no faster
 		return
 	}
 	l.investigate(ctx, conn.Addr(), start, end)
@@ -81,14 +85,15 @@ func (d *Dispatcher) lives(ctx context.Context, addr string, w Witness, t time.T
 	}
 }
 
-// failureCause says in a sentence why a connection failed.
-func failureCause(conn Conn, lives bool) error {
-	e := failure{addr: conn.Addr(), lives: lives}
+// failureCause says in a sentence why a connection failed, of which err was seen.
+func failureCause(conn Conn, lives bool, err error) error {
+	e := failure{addr: conn.Addr(), lives: lives, err: err}
 	select {
 	case <-conn.Done():
-		e.err = conn.End().Err
+		if !errors.Is(err, errNoFIN) {
+			e.err = conn.End().Err
+		}
 	default:
-		e.err = context.DeadlineExceeded
 	}
 	return e
 }
@@ -105,7 +110,10 @@ func (e failure) Error() string {
 	if e.err != nil {
 		what = "connection to QuestDB at " + e.addr + ": " + e.err.Error()
 	}
-	if e.lives {
+	switch {
+	case e.lives && errors.Is(e.err, errNoFIN):
+		return what
+	case e.lives:
 		return what + ", and is alive: most likely it refused a record"
 	}
 	return what + ", and is gone"

@@ -324,7 +324,7 @@ func (l *Lane) carry(ctx context.Context, conn Conn) {
 			seen, rested = s.bytes, same && s.bytes > 0
 			l.mu.Unlock()
 		case <-conn.Done():
-			l.failed(ctx, conn, s)
+			l.failed(ctx, conn, s, nil)
 			return
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -131,5 +132,43 @@ func BenchmarkAppend(b *testing.B) {
 	for b.Loop() {
 		block := w.TryBuffer()
 		w.Append(block, copy(block.Bytes(), record), 1)
+	}
+}
+
+// TestSlowClose has a server take its time from our FIN to its own, as one does that
+// makes tables, and one that never gets there.
+func TestSlowClose(t *testing.T) {
+	for name, c := range map[string]struct {
+		busy   time.Duration
+		settle time.Duration // how long all of it takes, at most
+		again  bool
+	}{
+		"soon enough": {busy: 8 * time.Minute, settle: 17 * time.Minute},
+		"too late":    {busy: 15 * time.Minute, settle: 45 * time.Minute, again: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSimServer(1)
+				rejects := &memoryRejects{}
+				d := newDispatcher(t, s, Options{Rejects: rejects, ConfirmInterval: time.Second})
+				w := d.NewWriter("w", nil)
+				put(t, w, "t n=1i 1\n", "t n=2i 2\n")
+				s.change(func() { s.busy = c.busy })
+				ctx, cancel := context.WithTimeout(t.Context(), c.settle)
+				defer cancel()
+				if left, _ := d.Drain(ctx); left != 0 {
+					t.Errorf("%d records left after %v", left, c.settle)
+				}
+				d.Close()
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				if again := len(s.parsed) > 2; again != c.again {
+					t.Errorf("the server read %d records, sent again: want %v", len(s.parsed), c.again)
+				}
+				if n := len(rejects.all()); n != 0 {
+					t.Errorf("%d records set aside, want none", n)
+				}
+			})
+		})
 	}
 }

@@ -33,6 +33,8 @@ type simServer struct {
 	relay, skips bool
 	// window is how many bytes a connection takes before it blocks.
 	window int
+	// busy is how long it takes from the client's FIN to its own.
+	busy time.Duration
 	// cut is how many bytes a connection carries before the network resets it;
 	// asked for each new connection, 0 for never.
 	cut func(*rand.Rand) int
@@ -319,6 +321,17 @@ func (c *simConn) serve() {
 			return
 		}
 		if c.wire.Len() == 0 { // our FIN
+			if busy := s.busy; busy > 0 {
+				s.mu.Unlock()
+				select {
+				case <-time.After(busy):
+				case <-c.done:
+				}
+				s.mu.Lock()
+				if c.process != s.process || c.ended {
+					return
+				}
+			}
 			c.rest = nil
 			c.over(nil)
 			c.commitLater()
