@@ -164,7 +164,7 @@ func (b *bench) startToSink(ctx context.Context, name string) (*relay, error) {
 	}
 	switch name {
 	case haproxy:
-		return b.startHAProxy(ctx)
+		return b.startHAProxy(ctx, b.sink.plain)
 	case nginx:
 		return b.startNginx(ctx)
 	case proxy, otherProxy:
@@ -255,9 +255,9 @@ listen ilp
   server sink %s
 `
 
-func (b *bench) startHAProxy(ctx context.Context) (*relay, error) {
+func (b *bench) startHAProxy(ctx context.Context, target string) (*relay, error) {
 	return b.startPeer(ctx, haproxy, "apt-get install haproxy", func(addr string) (conf string, args []string) {
-		return fmt.Sprintf(haproxyConf, addr, b.sink.plain), []string{"-db", "-f"}
+		return fmt.Sprintf(haproxyConf, addr, target), []string{"-db", "-f"}
 	})
 }
 

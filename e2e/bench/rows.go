@@ -57,6 +57,17 @@ func (b *bench) measureRows(ctx context.Context) (err error) {
 		}
 		peers = append(peers, r)
 	}
+	// What a relay costs that only copies, on cores that QuestDB would use itself: its
+	// writers authenticate.
+	if b.wants(haproxy) {
+		r, err := b.startHAProxy(ctx, db.ILP())
+		if err != nil {
+			return err
+		}
+		if r != nil {
+			peers = append(peers, r)
+		}
+	}
 	m := &rowsRun{b: b, server: db.PID()}
 	if m.conn, err = pgconn.Connect(ctx, "postgres://admin:quest@"+db.PG()+"/qdb?sslmode=disable"); err != nil {
 		return err
@@ -120,7 +131,7 @@ func (m *rowsRun) measure(ctx context.Context, r *relay, writers, n int) (perSec
 	want := writers * n * m.rowsPerPiece
 
 	dial := plainDialer(r.addr)
-	if r.name == direct {
+	if r.name == direct || r.name == haproxy {
 		dial = authDialer(r.addr, m.b.key)
 	}
 	before, err := m.cpu(r)
