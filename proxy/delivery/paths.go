@@ -312,9 +312,10 @@ func (d *Dispatcher) try(ctx context.Context, addr string, records []byte, p pat
 		return taken, nil
 	case !d.lives(ctx, addr, w, time.Now()):
 		return broken, errNotProven
-	case complete:
+	case complete && (end.Err == nil || !p.hides()):
 		return refused, nil
 	}
+	// Where refusals do not end in a reset, a reset is no refusal.
 	return broken, nil
 }
 
