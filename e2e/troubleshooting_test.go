@@ -50,11 +50,13 @@ func TestTroubleshooting(t *testing.T) {
 		"Rows do not arrive":               func(q question) { notArriving(q, key) },
 		"Rows arrive late":                 func(q question) { late(q, db, key) },
 		"Rows arrive twice":                func(q question) { twice(q, db, key) },
+		"Rows are missing":                 func(q question) { missing(q, db, key) },
 		"The key is refused":               func(q question) { keyRefused(q, db) },
 		"The server is full":               serverFull,
 		"The server has no authentication": noAuthentication,
 		"The server's disk is full":        diskFull,
 		"One writer sends rubbish":         func(q question) { rubbish(q, db, key) },
+		"Rejected records cannot be kept":  func(q question) { notKept(q, db, key) },
 		"A writer is blocked":              func(q question) { blocked(q, db, key) },
 		"Memory is at its limit":           func(q question) { memoryFull(q, key) },
 		"The proxy does not stop":          func(q question) { notStopping(q, key) },
@@ -80,6 +82,9 @@ func notArriving(q question, key *auth.Key) {
 	p.Send(numbered("none", 0, 10))
 	p.WaitNotReady("no answer", arrive)
 	p.WaitLog(cannotConnect, arrive)
+	if p.Metric("ready") != 0 {
+		q.Error("the metric says that it is ready")
+	}
 	if p.Metric("records_received_total") != 10 || p.Metric("records_settled_total") != 0 {
 		q.Error("received and settled do not tell the difference")
 	}
@@ -127,6 +132,25 @@ func twice(q question, db *questdb.Server, key *auth.Key) {
 	p.WaitMetric(arrive, proxytest.AtLeast(10), "records_replayed_total")
 	db.Start()
 	p.WaitMetric(arrive, proxytest.Equal(0), "journal_records")
+}
+
+func missing(q question, db *questdb.Server, key *auth.Key) {
+	q.names("records_rejected_total", "fragments_total", "ended in the middle of a record", "records_uncertain_total", "records may be lost",
+		"datagrams_dropped_total", "journal_records")
+	p := proxytest.Start(q.T, proxytest.EnvFor(key, db.ILP()).With("ILP_DELIVERY", "at-most-once", "ILP_CONFIRM_INTERVAL", "1h",
+		"ILP_SETTLE", "1s", "ILP_RETRY_MAX", "200ms"))
+	p.WaitReady(arrive)
+	p.Send(numbered("missing", 0, 1) + "missing n=")
+	p.WaitMetric(arrive, proxytest.Equal(1), "fragments_total")
+	p.WaitLog("ended in the middle of a record", arrive)
+	db.WaitCount("missing", 1, arrive)
+	p.Send(numbered("missing", 1, 10))
+	p.WaitMetric(arrive, proxytest.AtLeast(10), "records_written_total")
+	db.Kill()
+	p.WaitLog("records may be lost", arrive)
+	p.WaitMetric(arrive, proxytest.AtLeast(1), "records_uncertain_total")
+	p.Metric("datagrams_dropped_total")
+	db.Start()
 }
 
 func keyRefused(q question, db *questdb.Server) {
@@ -248,6 +272,35 @@ func rubbish(q question, db *questdb.Server, key *auth.Key) {
 			q.Errorf("%s shows the record (%v):\n%s", path, err, text)
 		}
 	}
+}
+
+func notKept(q question, db *questdb.Server, key *auth.Key) {
+	q.names("rejected_file_writable", "rejected_unsaved", "/readyz", "write rejected records", "cannot write the file of rejected records")
+	folder := filepath.Join(q.TempDir(), "rejected")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		q.Fatal(err)
+	}
+	file := filepath.Join(folder, "rejected.jsonl")
+	p := proxytest.Start(q.T, proxytest.EnvFor(key, db.ILP()).With("ILP_REJECTED_FILE", file))
+	p.WaitReady(arrive)
+	away := folder + ".away"
+	if err := os.Rename(folder, away); err != nil {
+		q.Fatal(err)
+	}
+	p.Send("bad/name v=1\n" + numbered("kept", 0, 10))
+	p.WaitMetric(arrive, proxytest.Equal(0), "rejected_file_writable")
+	p.WaitMetric(arrive, proxytest.Equal(1), "rejected_unsaved")
+	p.WaitNotReady("write rejected records", arrive)
+	p.WaitLog("cannot write the file of rejected records", arrive)
+	db.WaitCount("kept", 10, arrive)
+	if err := os.Rename(away, folder); err != nil {
+		q.Fatal(err)
+	}
+	p.WaitMetric(arrive, proxytest.Equal(1), "rejected_file_writable")
+	if lines := rejectedLines(q.T, file); lines["malformed"] != 1 {
+		q.Errorf("the file has %v", lines)
+	}
+	p.WaitMetric(arrive, proxytest.Equal(0), "rejected_unsaved")
 }
 
 func blocked(q question, db *questdb.Server, key *auth.Key) {

@@ -84,11 +84,15 @@ func TestReadinessFlips(t *testing.T) {
 	var reason error
 	opts := testOptions()
 	opts.Ready = func() error { return reason }
+	RegisterReady(opts.Gatherer.(*prometheus.Registry), opts.Ready)
 	h := newHandler(opts, true)
 	for _, reason = range []error{errors.New("starting"), nil, errors.New("shutting down"), nil} {
-		want, text := 200, "ready\n"
+		want, text, metric := 200, "ready\n", "questdb_ilp_proxy_ready 1\n"
 		if reason != nil {
-			want, text = 503, reason.Error()+"\n"
+			want, text, metric = 503, reason.Error()+"\n", "questdb_ilp_proxy_ready 0\n"
+		}
+		if w := get(h, "/metrics", nil); !strings.Contains(w.Body.String(), metric) {
+			t.Errorf("with %v: /metrics lacks %q", reason, metric)
 		}
 		if w := get(h, "/readyz", nil); w.Code != want || w.Body.String() != text {
 			t.Errorf("with %v: %d %q, want %d %q", reason, w.Code, w.Body, want, text)

@@ -33,3 +33,16 @@ func RegisterBuildInfo(reg prometheus.Registerer, version, commit string) {
 	info.Set(1)
 	reg.MustRegister(info)
 }
+
+// RegisterReady adds questdb_ilp_proxy_ready: 1 while ready returns nil, as /readyz does, else 0. It panics if reg has it already.
+func RegisterReady(reg prometheus.Registerer, ready func() error) {
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "questdb_ilp_proxy_ready",
+		Help: "1 while records can be delivered, as /readyz says; else 0.",
+	}, func() float64 {
+		if ready() != nil {
+			return 0
+		}
+		return 1
+	}))
+}

@@ -154,6 +154,7 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 		MaxRecord: int(cfg.MaxRecord), FragmentMemory: fragments,
 		Logger: log, Metrics: proxy.NewMetrics(reg),
 	})
+	admin.RegisterReady(reg, p.ready)
 	if cfg.Admin != "" {
 		p.watch.page = p.newPage(b.Version, events)
 		p.admin = admin.New(admin.Options{
