@@ -1,5 +1,6 @@
-# Needs: Go 1.26, make, git. For demo and test also Java 17+, Maven, Chromium and a C
-# compiler (for the race detector); .ci/run installs those on Debian.
+# Needs: Go 1.26, make, git. For demo and test also Java 17+, Maven, Chromium,
+# Prometheus and a C compiler (for the race detector); .ci/run installs those on
+# Debian.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
