@@ -24,7 +24,10 @@ FUZZTIME ?= 20s
 
 .PHONY: help
 help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z0-9-]+:.*## / { printf "  %-13s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+##@ Build and try
 
 # Renamed into place: whoever runs the old binary, or starts it now, has a whole one.
 .PHONY: build
@@ -35,6 +38,8 @@ build: ## Build bin/questdb-ilp-proxy, static and reproducible
 .PHONY: demo
 demo: ## See it work in front of a real QuestDB, under a minute once downloaded
 	@e2e/demo/demo.sh
+
+##@ Test
 
 .PHONY: test
 test: ## Run every test with the race detector, end to end ones included
@@ -67,20 +72,30 @@ bench: build ## Measure beside QuestDB alone, HAProxy and nginx (4 minutes)
 	go build -o bin/bench ./e2e/bench
 	bin/bench -proxy bin/questdb-ilp-proxy $(BENCH)
 
+.PHONY: fuzz
+fuzz: ## Run every fuzz test for FUZZTIME (20s) each
+	@for pkg in $$(go list ./...); do \
+	  for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "== $$pkg $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; \
+	done
+
+##@ Check
+
 .PHONY: check
 check: fmt vet staticcheck shellcheck tidy ## Check formatting, vet, staticcheck, shellcheck, go.mod
 
 .PHONY: fmt vet staticcheck shellcheck tidy
-fmt:
+fmt: ## Check that gofmt would change nothing
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
 	  if [[ -n $$out ]]; then printf 'gofmt would change:\n%s\n' "$$out" >&2; exit 1; fi
-vet:
+vet: ## Run go vet
 	go vet ./...
-staticcheck:
+staticcheck: ## Run staticcheck, of the version in go.mod
 	go tool staticcheck ./...
-shellcheck: build/tools/shellcheck-$(SHELLCHECK)
+shellcheck: build/tools/shellcheck-$(SHELLCHECK) ## Run shellcheck, of a pinned version
 	$</bin/shellcheck $$(git ls-files -co --exclude-standard '*.sh' .ci/run)
-tidy:
+tidy: ## Check that go.mod and go.sum are in order
 	go mod tidy -diff
 
 # A wheel with the binary in it, so that every machine checks with the same one.
@@ -94,13 +109,20 @@ build/tools/shellcheck-$(SHELLCHECK):
 vuln: ## Look for known vulnerabilities (needs the internet)
 	go run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK) ./...
 
-.PHONY: fuzz
-fuzz: ## Run every fuzz test for FUZZTIME (20s) each
-	@for pkg in $$(go list ./...); do \
-	  for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-	    echo "== $$pkg $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
-	  done; \
-	done
+##@ Release and clean
+
+# The tag that HEAD has, unless said otherwise: make release-notes TAG=v1.2.3
+TAG ?= $(shell git describe --tags --exact-match 2>/dev/null)
+CHANGELOG ?= CHANGELOG.md
+.PHONY: release-notes
+release-notes: ## Print the section of CHANGELOG.md for TAG
+	@tag='$(TAG)'; [[ -n $$tag ]] || { echo 'HEAD has no tag; which one? make release-notes TAG=v1.2.3' >&2; exit 1; }; \
+	  awk -v version="$${tag#v}" ' \
+	    /^## / { on = index($$0 " ", "## [" version "] ") == 1; next } \
+	    /^\[[^]]+\]: / { next } \
+	    on && /[^ ]/ { if (some) printf "%s", blank; print; blank = ""; some = 1 } \
+	    on && !/[^ ]/ { blank = blank "\n" } \
+	    END { if (!some) { print "there is no section [" version "] with anything in it" > "/dev/stderr"; exit 1 } }' $(CHANGELOG)
 
 .PHONY: clean
 clean: ## Remove what was built; downloads stay in Maven's and Go's caches
