@@ -64,6 +64,7 @@ func (l *Lane) failed(ctx context.Context, conn Conn, s *segment, err error) {
 		l.trouble.outage() // nothing was refused, and at once it would be no faster
 		return
 	}
+	l.d.paths.refused(conn.Addr())
 	l.investigate(ctx, conn.Addr(), start, end)
 }
 

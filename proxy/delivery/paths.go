@@ -3,7 +3,9 @@ package delivery
 import (
 	"bytes"
 	"context"
+	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -36,9 +38,12 @@ const (
 	// of a malformed record, before it concludes that this one does not.
 	verdictTime = time.Second
 	checkLimit  = 20 * time.Second
-	// resetsSeen is how many resets in a row the path check must see.
-	resetsSeen = 4
+	// timesSeen is how often in a row the path check must see the same.
+	timesSeen = 4
 )
+
+// errUnclear is why a path is to be found out later.
+var errUnclear = errors.New("QuestDB closes on a malformed record at times, and at other times does not")
 
 // malformed is what the path check sends: a name that looks like this in the
 // server's log, without a field.
@@ -128,6 +133,8 @@ type pathEntry struct {
 	turn chan struct{} // holds an element while somebody finds the path out
 	path path
 	ok   bool
+	// skips is path.skips, for those who have not got the turn.
+	skips atomic.Bool
 }
 
 func newPathEntry() *pathEntry { return &pathEntry{turn: make(chan struct{}, 1)} }
@@ -161,6 +168,7 @@ func (p *paths) check(ctx context.Context, addr string) path {
 		return hidden
 	}
 	e.path, e.ok = found, true
+	e.skips.Store(found.skips)
 	p.say(addr, found)
 	return found
 }
@@ -182,6 +190,16 @@ func (p *paths) forget(addr string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.known, addr)
+}
+
+// refused says that the server at addr closed a connection because of a record. If it
+// was thought to skip those, its path has to be found out again.
+func (p *paths) refused(addr string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e := p.known[addr]; e != nil && e.skips.Load() {
+		delete(p.known, addr)
+	}
 }
 
 func (p *paths) say(addr string, found path) {
@@ -218,12 +236,7 @@ func (d *Dispatcher) explore(ctx context.Context, addr string) (path, error) {
 		} else if a != taken {
 			continue // too many LFs for this server
 		}
-		how, err := d.provoke(ctx, addr, p)
-		for again := 1; again < resetsSeen && err == nil && how == reset; again++ {
-			// One reset may be an accident of the network, and trusting in resets
-			// where there are none would lose rows.
-			how, err = d.provoke(ctx, addr, p)
-		}
+		how, err := d.provokeAgain(ctx, addr, p)
 		if err != nil {
 			return path{}, err
 		}
@@ -248,6 +261,23 @@ const (
 	finned                  // it closed, and a FIN came
 )
 
+// provokeAgain provokes timesSeen times. One reset may be an accident of the network,
+// and a server that was silent may have been stopped: to trust in either where it is
+// not so would lose rows.
+func (d *Dispatcher) provokeAgain(ctx context.Context, addr string, p path) (how provoked, err error) {
+	for n := range timesSeen {
+		this, err := d.provoke(ctx, addr, p)
+		switch {
+		case err != nil || this == finned:
+			return this, err
+		case n > 0 && this != how:
+			return 0, errUnclear
+		}
+		how = this
+	}
+	return how, nil
+}
+
 // provoke sends a malformed record and padding, and tells how the server closes.
 func (d *Dispatcher) provoke(ctx context.Context, addr string, p path) (provoked, error) {
 	conn, err := d.o.Source.AcquireAddr(ctx, addr)
@@ -259,8 +289,9 @@ func (d *Dispatcher) provoke(ctx context.Context, addr string, p path) (provoked
 	// One write, so that the record and the LFs lie in the same buffer of the
 	// server's, as they do at the end of a segment.
 	_, _ = conn.Write(append(append([]byte(nil), malformed...), p.padding(conn, 0)...)) // Done tells
-	t := time.NewTimer(verdictTime)
-	defer t.Stop()
+	if err := d.shown(ctx, conn); err != nil {
+		return 0, err
+	}
 	select {
 	case <-conn.Done():
 		// Over a slow way the server closes before all has arrived: a FIN then, but not
@@ -269,11 +300,28 @@ func (d *Dispatcher) provoke(ctx context.Context, addr string, p path) (provoked
 			return reset, nil
 		}
 		return finned, nil
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	case <-t.C:
+	default:
 		return skipped, nil
 	}
+}
+
+// shown returns once conn has ended, or its server has had the time to end it. A
+// server that is stopped ends nothing, so it must answer at both ends of some time.
+func (d *Dispatcher) shown(ctx context.Context, conn Conn) error {
+	if !stillOpen(ctx, conn, verdictTime) {
+		return ctx.Err()
+	}
+	if err := d.o.Source.Prove(ctx, conn.Addr()); err != nil {
+		return err
+	}
+	if !stillOpen(ctx, conn, quietTime) {
+		return ctx.Err()
+	}
+	if err := d.o.Source.Prove(ctx, conn.Addr()); err != nil {
+		return err
+	}
+	stillOpen(ctx, conn, refusalTime)
+	return ctx.Err()
 }
 
 // An answer is how a trial ended.
