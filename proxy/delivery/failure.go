@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"errors"
+	"net"
 	"time"
 
 	"questdb-ilp-proxy/proxy/ilp"
@@ -108,7 +109,10 @@ type failure struct {
 
 func (e failure) Error() string {
 	what := "QuestDB at " + e.addr + " closed the connection"
-	if e.err != nil {
+	switch {
+	case errors.Is(e.err, net.ErrClosed):
+		what = "QuestDB at " + e.addr + " did not answer, so the connection was given up"
+	case e.err != nil:
 		what = "connection to QuestDB at " + e.addr + ": " + e.err.Error()
 	}
 	switch {
