@@ -92,8 +92,9 @@ func failureCause(conn Conn, lives bool, err error) error {
 	e := failure{addr: conn.Addr(), lives: lives, err: err}
 	select {
 	case <-conn.Done():
-		if !errors.Is(err, errNoFIN) {
-			e.err = conn.End().Err
+		// Unless it is we who closed it, because of err.
+		if end := conn.End().Err; err == nil || !errors.Is(end, net.ErrClosed) {
+			e.err = end
 		}
 	default:
 	}
