@@ -1,0 +1,259 @@
+package writers
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"questdb-ilp-proxy/auth"
+	"questdb-ilp-proxy/e2e/proxytest"
+	"questdb-ilp-proxy/e2e/questdb"
+)
+
+// A scene is the QuestDB and the proxy that all writers share. The test is the
+// one that ends when all writers have played.
+type scene struct {
+	*testing.T
+	db    *questdb.Server
+	proxy *proxytest.Proxy
+	env   proxytest.Env
+	// port and socket are where the proxy listens; port is for UDP too.
+	port, socket string
+}
+
+func newScene(t *testing.T) *scene {
+	t.Helper()
+	key, err := auth.Generate("writer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports, release, err := questdb.ReservePorts(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(release)
+	dir, err := os.MkdirTemp("", "ilp") // a test's own is too long for a socket's name
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	sc := &scene{T: t, port: strconv.Itoa(ports[0]), socket: filepath.Join(dir, "ilp.sock")}
+	sc.db = questdb.Start(t, questdb.Options{Keys: []*auth.Key{key}})
+	listen := fmt.Sprintf("tcp://localhost:%s,udp://localhost:%[1]s,unix://%s", sc.port, sc.socket)
+	sc.env = proxytest.EnvFor(key, sc.db.ILP()).With("ILP_LISTEN", listen, "ILP_RETRY_MAX", "1s")
+	sc.startProxy()
+	return sc
+}
+
+func (sc *scene) startProxy() {
+	sc.Helper()
+	sc.proxy = proxytest.Start(sc.T, sc.env)
+}
+
+func (sc *scene) stopProxy() {
+	sc.Helper()
+	sc.proxy.Stop(arrive)
+}
+
+// settled returns when the proxy holds no records.
+func (sc *scene) settled() {
+	sc.Helper()
+	sc.proxy.WaitMetric(arrive, proxytest.Equal(0), "journal_records")
+}
+
+// accepted returns when the proxy holds so many records.
+func (sc *scene) accepted(n int) {
+	sc.Helper()
+	sc.proxy.WaitMetric(arrive, proxytest.AtLeast(float64(n)), "journal_records")
+}
+
+// wait returns when so many different rows of w are in QuestDB.
+func (sc *scene) wait(t *testing.T, w writer, rows int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), arrive)
+	defer cancel()
+	want := fmt.Sprintf("[[%d]]", rows)
+	for {
+		got, err := sc.db.Query(ctx, w.rows)
+		if err == nil && fmt.Sprint(got) == want {
+			return
+		}
+		select {
+		case <-time.After(50 * time.Millisecond): // SQL has no way to be told of new rows
+		case <-ctx.Done():
+			t.Fatalf("%s: %v after %v, want %s (%v)", w.rows, got, arrive, want, err)
+		}
+	}
+}
+
+// A setup is what a writer needs to start. Its test is the one in which that
+// happens: a writer goes on until the scene's ends.
+type setup struct {
+	*testing.T
+	sc   *scene
+	dir  string
+	page map[string]string
+	writer
+}
+
+func (sc *scene) setup(t *testing.T, w writer) *setup {
+	t.Helper()
+	return &setup{T: t, sc: sc, dir: sc.TempDir(), page: files(t, w.page), writer: w}
+}
+
+var port = regexp.MustCompile(`\b9009\b`)
+
+// file writes a file of the page to the writer's folder and returns its path.
+// Replace are texts that are on the page and what comes in their place.
+func (s *setup) file(name string, replace ...string) string {
+	s.Helper()
+	text, ok := s.page[name]
+	if !ok {
+		s.Fatalf("%s.md has no %s", s.writer.page, name)
+	}
+	text = port.ReplaceAllString(text, s.sc.port)
+	for i := 0; i < len(replace); i += 2 {
+		if !strings.Contains(text, replace[i]) {
+			s.Fatalf("%s of %s.md has no %s", name, s.writer.page, replace[i])
+		}
+		text = strings.ReplaceAll(text, replace[i], replace[i+1])
+	}
+	return s.write(name, text, 0o755)
+}
+
+// write writes a file that is not on the page.
+func (s *setup) write(name, text string, mode os.FileMode) string {
+	s.Helper()
+	path := filepath.Join(s.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		s.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		s.Fatal(err)
+	}
+	return path
+}
+
+// run has cmd go on until the scene ends, or the test's process. What it says is
+// shown if the scene's test failed.
+func (s *setup) run(cmd *exec.Cmd) {
+	s.Helper()
+	said := &output{}
+	cmd.Stdout, cmd.Stderr = said, said
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	started, ended := make(chan error), make(chan struct{})
+	go func() {
+		// The kernel sends Pdeathsig when the thread ends that started the process.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // it is killed in the end
+			close(ended)
+		}
+	}()
+	if err := <-started; err != nil {
+		s.Fatal(err)
+	}
+	name := s.name
+	s.sc.Cleanup(func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // it may have ended
+		<-ended
+		if s.sc.Failed() {
+			s.sc.Logf("%s said:\n%s", name, said)
+		}
+	})
+}
+
+// output is what a process says.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// lines starts a program that writes a row for each line of its input, and
+// returns how to give it some: "NAME NUMBER".
+func (s *setup) lines(cmd *exec.Cmd) write {
+	s.Helper()
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.run(cmd)
+	name := s.name
+	return func(_ context.Context, from, to int) error {
+		for n := from; n < to; n++ {
+			if _, err := fmt.Fprintf(in, "%s %d\n", name, n); err != nil {
+				return fmt.Errorf("giving it a line: %w", err)
+			}
+		}
+		return nil
+	}
+}
+
+// to writes what row says to a connection that is kept: a program's input that is
+// no pipe.
+func (s *setup) to(network, address string, row func(n int) string) write {
+	s.Helper()
+	var conn net.Conn
+	deadline := time.Now().Add(arrive)
+	for {
+		var err error
+		if conn, err = net.Dial(network, address); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			s.Fatalf("%s does not listen: %v", s.name, err)
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+	s.sc.Cleanup(func() { conn.Close() })
+	return func(_ context.Context, from, to int) error {
+		for n := from; n < to; n++ {
+			if _, err := fmt.Fprint(conn, row(n)); err != nil {
+				return fmt.Errorf("giving it a row: %w", err)
+			}
+		}
+		return nil
+	}
+}
+
+// tool returns the path of a program, or fails with how to install it.
+func (s *setup) tool(name, install string) string {
+	s.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		s.Fatalf("no %s here: %s", name, install)
+	}
+	return path
+}
+
+// trades is the query for those whose rows are trades of a symbol of their name.
+func trades(name string) string {
+	return fmt.Sprintf("select count_distinct(price) from trades where symbol = '%s'", name)
+}
