@@ -19,4 +19,5 @@ for package; do
     { echo "unpack.sh: $package cannot be had; first: apt-get update" >&2; exit 1; }
   for deb in "$new"/debs/*.deb; do dpkg-deb -x "$deb" "$new/root"; done
   mv "$new/root" "$dir"
+  rm -rf "$new"
 done

@@ -20,6 +20,11 @@ type writer struct {
 	files []string
 	// start starts it, and returns how to have it write.
 	start func(*setup) write
+	// survives tells that what it holds when it is ended is not lost: it is ended, and
+	// started again, with rows for a proxy that is away.
+	survives bool
+	// loses is how many rows may be missing after that, as the page says.
+	loses int
 	// rows is a query for the number of different rows that it wrote.
 	rows string
 }
@@ -31,7 +36,7 @@ type write func(ctx context.Context, from, to int) error
 
 // writers are all that there are.
 func writers() (all []writer) {
-	for _, some := range [][]writer{shells(), pythons()} {
+	for _, some := range [][]writer{shells(), pythons(), syslogs()} {
 		all = append(all, some...)
 	}
 	return all
@@ -60,11 +65,13 @@ func TestWriters(t *testing.T) {
 		for _, w := range writers() {
 			t.Run(w.name, func(t *testing.T) {
 				t.Parallel()
-				a := actor{w, w.start(sc.setup(t, w))}
+				s := sc.setup(t, w)
+				a := actor{writer: w, write: w.start(s)}
+				a.process = s.process
 				if err := a.write(t.Context(), 0, portion); err != nil {
 					t.Fatal(err)
 				}
-				sc.wait(t, w, portion)
+				sc.wait(t, w, portion, portion)
 				mu.Lock()
 				defer mu.Unlock()
 				playing = append(playing, a)
@@ -72,21 +79,26 @@ func TestWriters(t *testing.T) {
 		}
 	})
 
+	if len(playing) == 0 {
+		t.Fatal("nobody writes")
+	}
+
 	// What is in memory is only what was written meanwhile.
 	sc.settled()
 	sc.db.Stop()
 	sc.all(playing, portion, 2*portion)()
 	sc.accepted(len(playing) * portion)
 	sc.db.Start()
-	t.Run("QuestDB was away", func(t *testing.T) { sc.check(t, playing, 2*portion) })
+	t.Run("QuestDB was away", func(t *testing.T) { sc.check(t, playing, 2*portion, 0) })
 
 	sc.settled()
 	sc.stopProxy()
 	written := sc.all(playing, 2*portion, 3*portion)
 	<-time.After(absence)
+	sc.restarted(playing)
 	sc.startProxy()
 	written()
-	t.Run("the proxy was away", func(t *testing.T) { sc.check(t, playing, 3*portion) })
+	t.Run("the proxy was away", func(t *testing.T) { sc.check(t, playing, 3*portion, 1) })
 	sc.settled()
 	sc.proxy.Stop(arrive)
 }
@@ -94,7 +106,8 @@ func TestWriters(t *testing.T) {
 // An actor is a writer that was started.
 type actor struct {
 	writer
-	write write
+	write   write
+	process *process
 }
 
 // all has all of them write at the same time. The returned function waits until
@@ -117,8 +130,22 @@ func (sc *scene) all(playing []actor, from, to int) (wait func()) {
 	}
 }
 
-func (sc *scene) check(t *testing.T, playing []actor, rows int) {
+// restarted ends those that survive it, and starts them again.
+func (sc *scene) restarted(playing []actor) {
+	sc.Helper()
 	for _, a := range playing {
-		t.Run(a.name, func(t *testing.T) { sc.wait(t, a.writer, rows) })
+		if !a.survives {
+			continue
+		}
+		if err := a.process.again(); err != nil {
+			sc.Fatalf("starting %s again: %v", a.name, err)
+		}
+	}
+}
+
+// check wants so many rows of each, or less by those lost that its page admits.
+func (sc *scene) check(t *testing.T, playing []actor, rows, lost int) {
+	for _, a := range playing {
+		t.Run(a.name, func(t *testing.T) { sc.wait(t, a.writer, rows-lost*a.loses, rows) })
 	}
 }
