@@ -36,7 +36,7 @@ type write func(ctx context.Context, from, to int) error
 
 // writers are all that there are.
 func writers() (all []writer) {
-	for _, some := range [][]writer{shells(), pythons(), syslogs(), clients()} {
+	for _, some := range [][]writer{shells(), pythons(), syslogs(), clients(), telegrafs(), collectds()} {
 		all = append(all, some...)
 	}
 	return all
