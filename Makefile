@@ -1,6 +1,6 @@
 # Needs: Go 1.26, make, git. For demo and test also Java 17+, Maven, Chromium,
-# Prometheus and a C compiler (for the race detector); .ci/run installs those on
-# Debian.
+# Prometheus, a C compiler (for the race detector), and what e2e/writers runs: Rust
+# 1.91, Node.js 20.18 and others. .ci/run installs those on Debian, but for Rust.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

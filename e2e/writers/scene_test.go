@@ -245,6 +245,7 @@ func (s *setup) lines(cmd *exec.Cmd) write {
 			if _, err := fmt.Fprintf(in, "%s %d\n", name, n); err != nil {
 				return fmt.Errorf("giving it a line: %w", err)
 			}
+			<-time.After(pace)
 		}
 		return nil
 	}
@@ -275,6 +276,7 @@ func (s *setup) to(network, address string, row func(n int) string) write {
 			if _, err := fmt.Fprint(conn, row(n)); err != nil {
 				return fmt.Errorf("giving it a row: %w", err)
 			}
+			<-time.After(pace)
 		}
 		return nil
 	}
@@ -295,25 +297,22 @@ func (s *setup) socketIn() string {
 	return filepath.Join(filepath.Dir(s.sc.socket), s.name)
 }
 
-// daemon returns the path of a program of a Debian package that is not installed,
-// because it would start a service: from unpack.sh's folder root, which is "" if
-// the machine has it all the same.
+// daemon returns the path of a program that is not installed, because it would
+// become this machine's own: from the folder root into which unpack.sh puts its
+// Debian package. Where the machine has it all the same root may be "".
 func (s *setup) daemon(pkg, name string) (path, root string) {
 	s.Helper()
-	for _, path := range []string{"/usr/sbin/" + name, "/usr/local/sbin/" + name} {
-		if _, err := os.Stat(path); err == nil {
-			return path, ""
-		}
-	}
 	root, err := filepath.Abs("../../build/writers/" + pkg)
 	if err != nil {
 		s.Fatal(err)
 	}
-	path = root + "/usr/sbin/" + name
-	if _, err := os.Stat(path); err != nil {
-		s.Fatalf("no %s here: e2e/writers/unpack.sh %s (on Debian), or install it", name, pkg)
+	for _, root := range []string{root, ""} {
+		if _, err := os.Stat(root + "/usr/sbin/" + name); err == nil {
+			return root + "/usr/sbin/" + name, root
+		}
 	}
-	return path, root
+	s.Fatalf("no %s here: e2e/writers/unpack.sh %s (on Debian), or install it", name, pkg)
+	return "", ""
 }
 
 // libraries is the environment in which programs under root find their libraries,

@@ -17,7 +17,7 @@ func telegrafs() []writer {
 		{name: "telegraf", page: "telegraf", files: []string{"telegraf.conf"}, survives: true, rows: measured("telegraf"), start: func(s *setup) write {
 			return telegraf(s, s.file("telegraf.conf", socketOnPages, s.sc.socket, "/var/lib/telegraf/buffer", s.dir+"/buffer"))
 		}},
-		{name: "telegraf-tcp", page: "telegraf", files: []string{"telegraf-tcp.conf"}, loses: 1, rows: measured("telegraf-tcp"), start: func(s *setup) write {
+		{name: "telegraf-tcp", page: "telegraf", files: []string{"telegraf-tcp.conf"}, loses: portion, rows: measured("telegraf-tcp"), start: func(s *setup) write {
 			return telegraf(s, s.file("telegraf-tcp.conf"))
 		}},
 	}

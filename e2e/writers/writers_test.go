@@ -23,7 +23,7 @@ type writer struct {
 	// survives tells that what it holds when it is ended is not lost: it is ended, and
 	// started again, with rows for a proxy that is away.
 	survives bool
-	// loses is how many rows may be missing after that, as the page says.
+	// loses is how many rows may be missing after the proxy's absence, as the page says.
 	loses int
 	// rows is a query for the number of different rows that it wrote.
 	rows string
@@ -49,10 +49,13 @@ const (
 	portion = 10
 	// absence is how long the proxy is away while writers write.
 	absence = 3 * time.Second
+	// pace is between two rows: more than a packet takes to the proxy and back, which
+	// is how long a client does not learn of the proxy's end.
+	pace = 20 * time.Millisecond
 )
 
 // TestWriters has every writer write while QuestDB is there, while it is away,
-// and while the proxy is away. All the rows arrive.
+// and while the proxy is away. All the rows arrive, but for what a page admits.
 //
 // One writer alone: -run 'TestWriters/[^/]*/NAME$'.
 func TestWriters(t *testing.T) {
@@ -99,6 +102,9 @@ func TestWriters(t *testing.T) {
 	sc.startProxy()
 	written()
 	t.Run("the proxy was away", func(t *testing.T) { sc.check(t, playing, 3*portion, 1) })
+	// Whoever lost some has found its way back.
+	sc.all(playing, 3*portion, 4*portion)()
+	t.Run("all are back", func(t *testing.T) { sc.check(t, playing, 4*portion, 1) })
 	sc.settled()
 	sc.proxy.Stop(arrive)
 }
