@@ -48,7 +48,7 @@ func collectd(s *setup) write {
 	}
 	s.run(cmd)
 	begin := time.Now().Add(-time.Hour).Unix() // it drops what is older than its last value
-	return s.to("unix", in, func(n int) string {
+	return s.to(in, func(n int) string {
 		return fmt.Sprintf("PUTVAL \"web-1/my table/gauge-a b,c=d\" %d:%d\n", begin+int64(n), n)
 	})
 }

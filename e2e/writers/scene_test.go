@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -251,34 +252,47 @@ func (s *setup) lines(cmd *exec.Cmd) write {
 	}
 }
 
-// to writes what row says to a connection that is kept: a program's input that is
-// no pipe.
-func (s *setup) to(network, address string, row func(n int) string) write {
-	s.Helper()
-	var conn net.Conn
-	deadline := time.After(arrive)
-	for {
-		var err error
-		if conn, err = net.Dial(network, address); err == nil {
-			break
+// to gives a program its rows by a Unix socket, and returns how. That works again
+// when the program was started again.
+func (s *setup) to(path string, row func(n int) string) write {
+	p := s.process
+	return func(ctx context.Context, from, to int) error {
+		ctx, cancel := context.WithTimeout(ctx, arrive)
+		defer cancel()
+		conn, err := p.dial(ctx, path)
+		if err != nil {
+			return err
 		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-s.ended:
-			s.Fatalf("%s ended:\n%s", s.name, s.said)
-		case <-deadline:
-			s.Fatalf("%s does not listen: %v\n%s", s.name, err, s.said)
-		}
-	}
-	s.sc.Cleanup(func() { conn.Close() })
-	return func(_ context.Context, from, to int) error {
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(arrive))
 		for n := from; n < to; n++ {
 			if _, err := fmt.Fprint(conn, row(n)); err != nil {
 				return fmt.Errorf("giving it a row: %w", err)
 			}
 			<-time.After(pace)
 		}
-		return nil
+		if err := conn.CloseWrite(); err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, conn) // it has read all, and some answer
+		return err
+	}
+}
+
+// dial connects to a socket of the process, as soon as it listens.
+func (p *process) dial(ctx context.Context, path string) (*net.UnixConn, error) {
+	for {
+		conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+		if err == nil {
+			return conn, nil
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-p.ended:
+			return nil, fmt.Errorf("it ended:\n%s", p.said)
+		case <-ctx.Done():
+			return nil, fmt.Errorf("it does not listen: %w\n%s", err, p.said)
+		}
 	}
 }
 

@@ -16,7 +16,7 @@ func syslogs() []writer {
 			conf := s.write("rsyslog.conf", fmt.Sprintf(`
 				global(workDirectory=%q)
 				module(load="imptcp")
-				input(type="imptcp" path=%q)
+				input(type="imptcp" path=%q unlink="on")
 				include(file=%q)`, s.dir, in, s.file("questdb.conf")), 0o644)
 			args := []string{"-n", "-f", conf, "-i", s.dir + "/pid"}
 			cmd := exec.Command(path, args...)
@@ -25,7 +25,7 @@ func syslogs() []writer {
 				cmd.Env = libraries(root)
 			}
 			s.run(cmd)
-			return s.to("unix", in, message("rsyslog"))
+			return s.to(in, message("rsyslog"))
 		}},
 		{name: "syslog-ng", page: "syslog-ng", files: []string{"questdb.conf"}, survives: true, rows: messages("syslog-ng"), start: func(s *setup) write {
 			path, root := s.daemon("syslog-ng-core", "syslog-ng")
@@ -44,7 +44,7 @@ func syslogs() []writer {
 				cmd.Env = libraries(root, root+"/usr/lib/syslog-ng")
 			}
 			s.run(cmd)
-			return s.to("unix", in, message("syslog-ng"))
+			return s.to(in, message("syslog-ng"))
 		}},
 	}
 }

@@ -31,7 +31,7 @@ func telegraf(s *setup, conf string) write {
 	input := s.write("input.conf", fmt.Sprintf("[[inputs.socket_listener]]\n  service_address = %q\n  data_format = \"influx\"\n", "unix://"+in), 0o644)
 	s.run(exec.Command(w.dir+"/telegraf", "--config", conf, "--config", input))
 	name := s.name
-	return s.to("unix", in, func(n int) string {
+	return s.to(in, func(n int) string {
 		return fmt.Sprintf("telegraf,writer=%s n=%di %d\n", name, n, (n+1)*1e9)
 	})
 }
