@@ -169,6 +169,7 @@ func TestRandomStreams(t *testing.T) {
 		}
 		checkFast(t, stream)
 		checkChunks(t, stream, randomChunks(r, len(stream)))
+		checkTiming(t, stream)
 
 		start := 0
 		for _, end := range boundaries(t, stream, len(stream)) {

@@ -3,6 +3,7 @@ package ilp
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 )
@@ -31,14 +32,15 @@ func Validate(record []byte) error {
 	if v.i == len(record) {
 		return nil
 	}
-	if err := v.record(); err != nil {
-		return err
+	if v.record() != nil {
+		return v.err()
 	}
 	if v.unclear {
 		return nil
 	}
 	if rest := record[v.i:]; !IsBlank(rest) {
-		return v.errorAt(v.i, "more bytes after the end of the record")
+		_ = v.errorAt(v.i, "more bytes after the end of the record")
+		return v.err()
 	}
 	return nil
 }
@@ -67,11 +69,27 @@ type validator struct {
 	mayOpen bool
 	// unclear is set where a quote stands at such a place: what is right here depends on the split, so nothing is refused.
 	unclear bool
+
+	// timing is what was found of a timestamp; it counts if there was no error and nothing is unclear.
+	timing Timing
+
+	// What errorAt was told.
+	offset int
+	reason string
+
+	scratch [64]byte // for unescaped text, so that there is nothing to allocate
 }
 
+// errMalformed stands for what err returns. Making that for each record would be slow where there is nothing but rubbish.
+var errMalformed = errors.New("malformed ILP record")
+
 func (v *validator) errorAt(offset int, reason string) error {
-	return &SyntaxError{Offset: offset, Reason: reason}
+	v.offset, v.reason = offset, reason
+	return errMalformed
 }
+
+// err returns the error that errorAt was told last.
+func (v *validator) err() error { return &SyntaxError{Offset: v.offset, Reason: v.reason} }
 
 func (v *validator) unfinished() error {
 	return v.errorAt(len(v.b), "the record does not end")
@@ -84,10 +102,11 @@ func (v *validator) record() error {
 	}
 	entities := 0 // tags and fields
 	inFields := false
+	afterSpace := false // as opposed to a comma
 	switch end {
 	case ',':
 	case ' ':
-		inFields = true
+		inFields, afterSpace = true, true
 	case '=':
 		return v.errorAt(v.i-1, "'=' in the table's name")
 	default:
@@ -105,11 +124,15 @@ func (v *validator) record() error {
 			if inFields {
 				return v.timestamp(entities)
 			}
-			inFields = true
+			inFields, afterSpace = true, true
 			continue
 		case len(name) == 0 && isEnd(end):
 			if entities == 0 {
 				return v.errorAt(v.i-1, "no tags and no fields")
+			}
+			v.timing = Untimed
+			if afterSpace {
+				v.timing = UntimedSpace
 			}
 			return nil
 		case len(name) > 0 && isEnd(end) && inFields && tagsOnly && entities > 0:
@@ -117,6 +140,7 @@ func (v *validator) record() error {
 			if !timestampOK(name) {
 				return v.errorAt(begin, "neither a field nor a timestamp")
 			}
+			v.timing = Timed
 			return nil
 		case len(name) > 0 && end == '=':
 		case len(name) > 0:
@@ -132,9 +156,13 @@ func (v *validator) record() error {
 		} else {
 			end, err = v.tagValue()
 		}
+		afterSpace = end == ' '
 		switch {
-		case err != nil || v.unclear || isEnd(end):
+		case err != nil || v.unclear:
 			return err
+		case isEnd(end):
+			v.timing = Untimed
+			return nil
 		case end == ' ' && inFields:
 			return v.timestamp(entities)
 		case end == ' ':
@@ -146,11 +174,20 @@ func (v *validator) record() error {
 func isEnd(b byte) bool { return b == '\n' || b == '\r' }
 
 // text reads to the next separator (LF, CR, comma, '=' or space), which it consumes too. It returns the bytes before it,
-// unescaped. In names a pair of backslashes and a '/' are errors.
+// unescaped, until it is called again. In names a pair of backslashes and a '/' are errors.
 func (v *validator) text(isName bool) (text []byte, end byte, err error) {
+	stop := uint8(stopValue)
+	if isName {
+		stop = stopName
+	}
 	var unescaped []byte
 	lo := v.i // of what is not in unescaped
 	for ; v.i < len(v.b); v.i++ {
+		if !v.mayOpen {
+			if v.i = indexClass(v.b, v.i, stop); v.i == len(v.b) {
+				break
+			}
+		}
 		switch b := v.b[v.i]; b {
 		case '\n', '\r', ',', '=', ' ':
 			text = v.b[lo:v.i]
@@ -165,6 +202,9 @@ func (v *validator) text(isName bool) (text []byte, end byte, err error) {
 			}
 			if isName && v.b[v.i+1] == '\\' {
 				return nil, 0, v.errorAt(v.i+1, `"\\" in a name or timestamp`)
+			}
+			if unescaped == nil {
+				unescaped = v.scratch[:0]
 			}
 			unescaped = append(unescaped, v.b[lo:v.i]...)
 			v.i++
@@ -204,7 +244,7 @@ func (v *validator) fieldValue() (end byte, err error) {
 	}
 	v.mayOpen = true
 	begin := v.i
-	var value []byte
+	var ok bool
 	switch v.b[v.i] {
 	case '=':
 		v.i++
@@ -214,20 +254,20 @@ func (v *validator) fieldValue() (end byte, err error) {
 			return 0, err
 		}
 		// More text may follow, see afterQuoted.
-		value, end, err = v.afterQuoted()
-		value = append([]byte{'"'}, value...)
-		if len(value) == 1 {
-			value = append(value, '"')
-		}
+		var more []byte
+		more, end, err = v.afterQuoted()
+		ok = len(more) == 0 || more[len(more)-1] == '"'
 	default:
+		var value []byte
 		value, end, err = v.text(false)
+		ok = valueOK(value)
 	}
 	switch {
 	case err != nil || v.unclear:
 		return 0, err
 	case end == '=':
 		return 0, v.errorAt(v.i-1, "'=' in a field's value")
-	case !valueOK(value):
+	case !ok:
 		return 0, v.errorAt(begin, "a field's value that is of no type")
 	}
 	return end, nil
@@ -378,6 +418,10 @@ func (v *validator) timestamp(entities int) error {
 		return v.errorAt(begin, "a timestamp that is not a number")
 	case entities == 0:
 		return v.errorAt(v.i-1, "no tags and no fields")
+	case len(text) > 0:
+		v.timing = Timed
+	default:
+		v.timing = UntimedSpace
 	}
 	return nil
 }
