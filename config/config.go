@@ -84,6 +84,9 @@ type Config struct {
 	// record.
 	PathCheck Switch `env:"ILP_PATH_CHECK" envDefault:"on" desc:"Find out, by a malformed record on a connection of its own, how a refusal by QuestDB reaches the proxy; ${off}$ assumes the worst, which is slower" hint:"on or off"`
 
+	// Stamp says whether rows without a timestamp get one.
+	Stamp Switch `env:"ILP_STAMP" envDefault:"off" desc:"${on}$ gives rows without a timestamp the time at which they were read, so that a row that is sent again is the same row; ${off}$ never changes a byte" hint:"on or off"`
+
 	// RejectedFile is the path of the file for rejected records, empty for none.
 	RejectedFile string `env:"ILP_REJECTED_FILE" desc:"File for records that are not delivered, one JSON object a line, for ${replay}$; its folder must exist. It is rotated at 100MiB and nothing is ever deleted. Without it they go to the log, shortened" hint:"the path of a file in a folder that exists, like /var/lib/questdb-ilp-proxy/rejected.jsonl"`
 	// OnRejected is what happens to the writer of a rejected record.

@@ -34,10 +34,12 @@ type load struct {
 	t      testing.TB
 	every  time.Duration // a writer writes a batch of rows
 	tables []string
-	wrote  []atomic.Int64 // by writer: rows that the kernel took whole
-	pause  atomic.Bool    // while it is set nobody writes
-	over   chan struct{}
-	wg     sync.WaitGroup
+	// untimed leaves out the rows' timestamps.
+	untimed bool
+	wrote   []atomic.Int64 // by writer: rows that the kernel took whole
+	pause   atomic.Bool    // while it is set nobody writes
+	over    chan struct{}
+	wg      sync.WaitGroup
 }
 
 // batchEvery is how often a writer of a load writes.
@@ -54,6 +56,13 @@ func startLoad(t testing.TB, p *proxytest.Proxy, writers, rate int, tables ...st
 func startSlowLoad(t testing.TB, p *proxytest.Proxy, writers int, every time.Duration, tables ...string) *load {
 	t.Helper()
 	return (&load{t: t, every: every}).start(p, writers, 1, tables)
+}
+
+// startUntimedLoad is startLoad of rows without timestamps.
+func startUntimedLoad(t testing.TB, p *proxytest.Proxy, writers, rate int, tables ...string) *load {
+	t.Helper()
+	l := &load{t: t, every: batchEvery, untimed: true}
+	return l.start(p, writers, max(1, rate*int(batchEvery)/int(time.Second)/writers), tables)
 }
 
 func (l *load) start(p *proxytest.Proxy, writers, batch int, tables []string) *load {
@@ -80,6 +89,9 @@ func (l *load) row(b []byte, w, n int) []byte {
 	b = strconv.AppendInt(b, int64(w), 10)
 	b = append(b, " n="...)
 	b = strconv.AppendInt(b, int64(n), 10)
+	if l.untimed {
+		return append(b, "i\n"...)
+	}
 	b = append(b, "i "...)
 	b = strconv.AppendInt(b, 1_700_000_000_000_000_000+int64(n*len(l.wrote)+w)*1000, 10)
 	return append(b, '\n')

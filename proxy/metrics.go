@@ -19,7 +19,7 @@ const (
 
 // Metrics are what this package counts. Every series exists from the start.
 type Metrics struct {
-	records, bytes                prometheus.Counter
+	records, bytes, stamped       prometheus.Counter
 	datagrams, datagramsDropped   prometheus.Counter
 	fragments, fragmentBytes      prometheus.Counter
 	sessions                      prometheus.Gauge
@@ -49,6 +49,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return &Metrics{
 		records:          counter("records_received_total", "Whole records read from writers, those rejected included."),
 		bytes:            counter("bytes_received_total", "Bytes read from writers."),
+		stamped:          counter("records_stamped_total", "Records that came without a timestamp and were given one (ILP_STAMP)."),
 		datagrams:        counter("datagrams_received_total", "UDP datagrams read, those refused included."),
 		datagramsDropped: counter("datagrams_dropped_total", "UDP datagrams that the kernel dropped because its queue was full."),
 		fragments:        counter("fragments_total", "Records that their writer began and did not end; they are dropped, as QuestDB itself drops them."),

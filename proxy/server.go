@@ -39,8 +39,12 @@ type Options struct {
 	// FragmentMemory is how many bytes the records may hold whose end was not
 	// read yet, of all writers together; 16 MiB if zero.
 	FragmentMemory int64
-	Logger         *slog.Logger
-	Metrics        *Metrics
+	// Stamp gives records without a timestamp the time at which they were read.
+	Stamp   bool
+	Logger  *slog.Logger
+	Metrics *Metrics
+
+	now func() int64 // for stamps, Unix nanoseconds; nil: the clock
 }
 
 // A Server accepts writers and makes a session of each.
@@ -80,6 +84,9 @@ func NewServer(o Options) *Server {
 	if o.FragmentMemory <= 0 {
 		o.FragmentMemory = 16 << 20
 	}
+	if o.now == nil {
+		o.now = func() int64 { return time.Now().UnixNano() }
+	}
 	if o.Allow == nil {
 		o.Allow = func(netip.Addr) bool { return true }
 	}
@@ -116,6 +123,14 @@ func (s *Server) Records() int64 { return s.records.Load() }
 func (s *Server) received(records int) {
 	s.records.Add(int64(records))
 	s.m.records.Add(float64(records))
+}
+
+// newStamper returns what gives one writer's records timestamps; nil if nothing is to.
+func (s *Server) newStamper() *stamper {
+	if !s.o.Stamp {
+		return nil
+	}
+	return &stamper{now: s.o.now, most: s.o.MaxRecord}
 }
 
 // Shutdown closes the listeners and ends the sessions: each writer is told by a

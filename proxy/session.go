@@ -34,6 +34,8 @@ type session struct {
 	raw  syscall.RawConn
 	out  *delivery.Writer
 	scan ilp.Scanner
+	// stamps gives timestamps to records without; nil: nobody does.
+	stamps *stamper
 
 	// fragment holds the record that has begun and whose end was not read yet.
 	fragment []byte
@@ -82,6 +84,7 @@ func newSession(srv *Server, conn net.Conn) (*session, error) {
 	now := time.Now()
 	s := &session{srv: srv, conn: conn, raw: raw, since: now, rate: newRate(now)}
 	s.out = srv.o.Dispatcher.NewWriter(remoteName(conn), s.disconnect)
+	s.stamps = srv.newStamper()
 	s.receive = s.tryReceive // once: a method value allocates
 	return s, nil
 }
@@ -144,7 +147,8 @@ func (s *session) tryReceive(fd uintptr) bool {
 	var n int
 	var err error
 	for {
-		n, err = s.readOnce(fd, s.in.Bytes()[s.offset():])
+		from, to := s.window()
+		n, err = s.readOnce(fd, s.in.Bytes()[from:to])
 		if err != syscall.EINTR {
 			break
 		}
@@ -191,14 +195,23 @@ func (s *session) giveBack() {
 	s.in = nil
 }
 
-// offset is where in a block the next bytes belong: behind the fragment, so that
-// they continue it without a copy. A large fragment is continued where it is.
-func (s *session) offset() int {
-	if len(s.fragment) > s.srv.o.Dispatcher.BlockSize()/2 {
-		return 0
+// window returns where in a block the next bytes belong: behind the fragment, so
+// that they continue it without a copy. A large fragment is continued where it is.
+func (s *session) window() (from, to int) {
+	size := s.srv.o.Dispatcher.BlockSize()
+	fragment := len(s.fragment)
+	if s.apart() {
+		fragment = 0
 	}
-	return len(s.fragment)
+	if s.stamps != nil {
+		return stampWindow(size, fragment)
+	}
+	return fragment, size
 }
+
+// apart reports whether the fragment is so large that it has memory of its own
+// until its record ends.
+func (s *session) apart() bool { return len(s.fragment) > s.srv.o.Dispatcher.BlockSize()/2 }
 
 // consume takes the n bytes that were read into s.in.
 func (s *session) consume(ctx context.Context, n int) {
@@ -228,7 +241,7 @@ func (s *session) consume(ctx context.Context, n int) {
 //
 //go:noinline
 func (s *session) whole(ctx context.Context, b *delivery.Block, n int) (begin, end, records int) {
-	begin = s.offset()
+	begin, _ = s.window()
 	from, limit := begin, begin+n
 	if len(s.fragment) > 0 || s.skipping {
 		var ended bool
@@ -242,6 +255,12 @@ func (s *session) whole(ctx context.Context, b *delivery.Block, n int) (begin, e
 	records += more
 	end = from + size
 	s.setFragment(append(s.fragment, data[size:]...))
+	if begin < end && s.stamps != nil {
+		var stamped int
+		end, stamped = s.stamps.stamp(b.Bytes(), begin, end)
+		begin = 0
+		s.srv.m.stamped.Add(float64(stamped))
+	}
 	if begin < end && s.out.Suspect() {
 		var kept []byte
 		kept, records = s.checked(ctx, b.Bytes()[begin:end])
@@ -266,11 +285,11 @@ func (s *session) join(ctx context.Context, p []byte, from, limit int) (begin, n
 	switch size := len(s.fragment) + end; {
 	case s.skipping, size > s.srv.o.MaxRecord:
 		s.tooLong(size)
-	case from == 0:
+	case s.apart():
 		s.setFragment(append(s.fragment, data[:end]...))
 		s.large(ctx)
 	default:
-		begin = from - copy(p, s.fragment)
+		begin = from - copy(p[from-len(s.fragment):], s.fragment)
 		records = 1
 		s.srv.received(1)
 	}
@@ -305,6 +324,11 @@ func (s *session) large(ctx context.Context) {
 	s.srv.received(1)
 	p := s.fragment
 	s.setFragment(nil)
+	if s.stamps != nil {
+		var stamped int
+		p, stamped = s.stamps.stampOne(p)
+		s.srv.m.stamped.Add(float64(stamped))
+	}
 	if s.out.Suspect() && !s.acceptable(ctx, p) {
 		return
 	}

@@ -28,12 +28,15 @@ const (
 // packets is one UDP socket and its way into a lane. All who send to it are one
 // writer: their addresses prove nothing, and would be any number.
 type packets struct {
-	srv   *Server
-	conn  *net.UDPConn
-	out   *delivery.Writer
-	buf   []byte
-	drops uint32 // what the kernel said last; its goroutine's
-	half  chan time.Time
+	srv  *Server
+	conn *net.UDPConn
+	out  *delivery.Writer
+	// buf is what datagrams are read into, each from the offset at.
+	buf    []byte
+	at     int
+	stamps *stamper // nil: nobody gives timestamps to records without
+	drops  uint32   // what the kernel said last; its goroutine's
+	half   chan time.Time
 }
 
 // ServeUDP reads datagrams from conn until Shutdown or Close, and then returns
@@ -41,7 +44,11 @@ type packets struct {
 // last one needs no LF. Where the journal is full it does not read, and the
 // kernel drops what it has no room for, which is counted. ServeUDP closes conn.
 func (s *Server) ServeUDP(conn *net.UDPConn) error {
-	p := &packets{srv: s, conn: conn, buf: make([]byte, maxDatagram+1), half: make(chan time.Time, 1)}
+	p := &packets{srv: s, conn: conn, stamps: s.newStamper(), half: make(chan time.Time, 1)}
+	if p.stamps != nil {
+		p.at = stampsOf(maxDatagram + 1)
+	}
+	p.buf = make([]byte, p.at+maxDatagram+1) // an LF may have to be added
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
@@ -152,7 +159,7 @@ func (p *packets) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n, from, err := p.conn.ReadFromUDPAddrPort(p.buf[:maxDatagram])
+	n, from, err := p.conn.ReadFromUDPAddrPort(p.buf[p.at:][:maxDatagram])
 	if err != nil {
 		p.out.Return(b)
 		return err
@@ -165,7 +172,7 @@ func (p *packets) read(ctx context.Context) error {
 		p.refuse(from)
 		return nil
 	}
-	whole, records := p.whole(p.buf[:n])
+	whole, records := p.whole(p.buf[p.at:][:n])
 	return p.put(ctx, b, whole, records)
 }
 
@@ -195,6 +202,11 @@ func (p *packets) whole(data []byte) (whole []byte, records int) {
 	whole = data[:end]
 	if len(whole) > p.srv.o.MaxRecord {
 		whole, records = p.short(whole)
+	}
+	if p.stamps != nil {
+		size, stamped := p.stamps.stamp(p.buf, p.at, p.at+len(whole))
+		whole = p.buf[:size]
+		p.srv.m.stamped.Add(float64(stamped))
 	}
 	if len(whole) > 0 && p.out.Suspect() {
 		whole, records = (&session{srv: p.srv, out: p.out}).checked(p.srv.ctx, whole)

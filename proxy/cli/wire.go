@@ -141,6 +141,7 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 		ConfirmInterval: cfg.ConfirmInterval,
 		Settle:          cfg.Settle,
 		AtMostOnce:      cfg.Delivery == config.AtMostOnce,
+		Gather:          bool(cfg.Stamp), // room is left for stamps
 		NoPathCheck:     !bool(cfg.PathCheck),
 		Rejects:         kept,
 		TooLong:         kept.tooLong,
@@ -152,6 +153,7 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 		Dispatcher: p.lanes, Allow: allow(cfg),
 		MaxClients: clients, IdleTimeout: cfg.ClientIdleTimeout,
 		MaxRecord: int(cfg.MaxRecord), FragmentMemory: fragments,
+		Stamp:  bool(cfg.Stamp),
 		Logger: log, Metrics: proxy.NewMetrics(reg),
 	})
 	admin.RegisterReady(reg, p.ready)

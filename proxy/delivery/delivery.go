@@ -38,6 +38,10 @@ type Options struct {
 	// AtMostOnce never writes a byte twice; what was not settled when a connection
 	// failed is counted as uncertain.
 	AtMostOnce bool
+	// Gather has all that is appended copied into a lane's last block if it fits there:
+	// for sessions that fill a part of the blocks only that they read into, so that
+	// the rest is not lost.
+	Gather bool
 	// NoPathCheck assumes that connection resets do not reach the proxy.
 	NoPathCheck bool
 	// Rejects keeps what is not delivered; nil: it is only logged. LogOnly says that

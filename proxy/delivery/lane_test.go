@@ -124,13 +124,16 @@ func (c *sinkConn) CloseWrite() error {
 }
 
 func BenchmarkAppend(b *testing.B) {
-	d := newDispatcher(b, sink{}, Options{})
+	d := newDispatcher(b, sink{}, Options{AtMostOnce: true}) // nothing waits for the settle time
 	w := d.NewWriter("w", nil)
 	record := []byte("weather,city=Oslo temperature=3.5,humidity=81i 1700000000000000000\n")
 	b.SetBytes(int64(len(record)))
 	b.ReportAllocs()
 	for b.Loop() {
-		block := w.TryBuffer()
+		block, err := w.Buffer(b.Context())
+		if err != nil {
+			b.Fatal(err)
+		}
 		w.Append(block, copy(block.Bytes(), record), 1)
 	}
 }

@@ -113,13 +113,14 @@ func (w *Writer) Suspect() bool {
 // Append puts the first n bytes of b, which are whole records, into the
 // journal, and writes them upstream if that is possible at once. The block
 // belongs to the lane from then on. Few bytes are copied into the lane's last
-// block, so that many small reads share one; many stay where they are.
+// block, so that many small reads share one; many stay where they are, unless
+// Options.Gather says otherwise.
 func (w *Writer) Append(b *Block, n, records int) {
 	l := w.lane
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if tail := l.j.room(n); tail != nil && n <= len(b.buf)/4 {
+	if tail := l.j.room(n); tail != nil && (n <= len(b.buf)/4 || l.d.o.Gather) {
 		copy(tail.buf[tail.n:], b.buf[:n])
 		l.release(b)
 	} else {
