@@ -367,22 +367,45 @@ func (s *session) setFragment(p []byte) {
 	}
 }
 
-// checked keeps those of the whole records that may go upstream.
+// checked keeps those of the whole records that may go upstream, and rejects the
+// others, as many at once as there are: each time the disk is waited for.
 func (s *session) checked(ctx context.Context, whole []byte) (kept []byte, records int) {
 	kept = whole[:0]
-	for len(whole) > 0 {
+	var bad []delivery.Rejected
+	var good [][]byte // what is between them
+	flush := func() {
+		if len(bad) > 0 {
+			s.out.Reject(ctx, bad...)
+		}
+		for _, p := range good {
+			kept = append(kept, p...) // not before: it moves over what was rejected
+		}
+		bad, good = bad[:0], good[:0]
+	}
+	begin := 0
+	for at := 0; at < len(whole); {
 		var scan ilp.Scanner
-		n, _ := scan.Next(whole) // all of it, if only the next read could tell that it has ended
-		n = max(n, 1)
-		record := whole[:n]
-		whole = whole[n:]
+		n, _ := scan.Next(whole[at:]) // all of it, if only the next read could tell that it has ended
+		record := whole[at : at+max(n, 1)]
+		at += len(record)
 		if ilp.IsBlank(record) {
-			kept = append(kept, record...)
-		} else if s.acceptable(ctx, record) {
-			kept = append(kept, record...)
+			continue
+		}
+		reason, detail := s.out.Check(record)
+		if reason == "" {
 			records++
+			continue
+		}
+		bad = append(bad, delivery.Rejected{Reason: reason, Detail: detail, Bytes: record})
+		if before := at - len(record); before > begin {
+			good = append(good, whole[begin:before])
+		}
+		if begin = at; len(bad) == delivery.RejectAtOnce {
+			flush()
 		}
 	}
+	good = append(good, whole[begin:])
+	flush()
 	return kept, records
 }
 
@@ -392,7 +415,7 @@ func (s *session) acceptable(ctx context.Context, record []byte) bool {
 	if reason == "" {
 		return true
 	}
-	s.out.Reject(ctx, record, reason, detail)
+	s.out.Reject(ctx, delivery.Rejected{Reason: reason, Detail: detail, Bytes: record})
 	return false
 }
 

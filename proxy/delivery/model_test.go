@@ -126,7 +126,7 @@ func history(t *testing.T, seed uint64) {
 					records = records[1:]
 					if out.Suspect() {
 						if reason, detail := out.Check(r); reason != "" {
-							out.Reject(d.ctx, r, reason, detail)
+							out.Reject(d.ctx, Rejected{Reason: reason, Detail: detail, Bytes: r})
 							continue
 						}
 					}

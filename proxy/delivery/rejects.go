@@ -38,35 +38,49 @@ type Rejected struct {
 }
 
 // Rejects keeps rejected records. Put returns nil when they are safe, and is
-// called again if not.
+// called again if not. Lost tells of records that it never took, and that are
+// forgotten now since the proxy has to end. The records are the caller's.
 type Rejects interface {
 	Put(records ...Rejected) error
+	Lost(records ...Rejected)
 }
 
 // logRejects is the Rejects of a Dispatcher that was given none.
 type logRejects struct{ d *Dispatcher }
 
 func (r logRejects) Put(records ...Rejected) error {
+	r.Lost(records...)
+	return nil
+}
+
+func (r logRejects) Lost(records ...Rejected) {
 	for _, x := range records {
 		r.d.limiter.Log(context.Background(), slog.LevelWarn, x.Reason, "rejected a record",
 			slog.String("remote", x.Remote), slog.String("reason", x.Reason), slog.String("detail", x.Detail), slog.Int("bytes", len(x.Bytes)))
 	}
-	return nil
 }
 
-// Reject keeps a record of this writer that must not go upstream, trying until
-// it is safe or ctx ends. It reports whether it is safe.
-func (w *Writer) Reject(ctx context.Context, record []byte, reason, detail string) bool {
+// RejectAtOnce is how many records are handed to Reject at once at most, where there
+// are very many: for so many the disk is waited for once.
+const RejectAtOnce = 2000
+
+// Reject keeps records of this writer that must not go upstream, trying until they
+// are safe or ctx ends. It reports whether they are safe. Time and Remote are filled in.
+func (w *Writer) Reject(ctx context.Context, records ...Rejected) bool {
 	d := w.lane.d
-	d.m.rejected.WithLabelValues(reason).Inc()
-	x := Rejected{Time: time.Now(), Remote: w.remote, Reason: reason, Detail: detail, Bytes: record}
+	now := time.Now()
+	for i := range records {
+		records[i].Time, records[i].Remote = now, w.remote
+	}
+	d.countRejected(records)
+	n := int64(len(records))
 	for {
-		err := d.o.Rejects.Put(x)
+		err := d.o.Rejects.Put(records...)
 		if err == nil {
 			w.rejected(d)
 			return true
 		}
-		d.unsaved.Add(1)
+		d.unsaved.Add(n)
 		d.limiter.Log(ctx, slog.LevelError, "rejects",
 			"cannot save a rejected record; its writer has to wait until it works (ILP_REJECTED_FILE)", slog.Any("error", err))
 		t := time.NewTimer(saveEvery)
@@ -75,10 +89,23 @@ func (w *Writer) Reject(ctx context.Context, record []byte, reason, detail strin
 		case <-ctx.Done():
 			t.Stop()
 		}
-		d.unsaved.Add(-1)
+		d.unsaved.Add(-n)
 		if ctx.Err() != nil {
+			d.o.Rejects.Lost(records...)
 			return false
 		}
+	}
+}
+
+// countRejected counts records by their reasons.
+func (d *Dispatcher) countRejected(records []Rejected) {
+	for i := 0; i < len(records); {
+		n := 1
+		for i+n < len(records) && records[i+n].Reason == records[i].Reason {
+			n++
+		}
+		d.m.rejected.WithLabelValues(records[i].Reason).Add(float64(n))
+		i += n
 	}
 }
 
@@ -120,18 +147,19 @@ func (d *Dispatcher) keepUndelivered() (left, lost int64) {
 
 // keepUndelivered is the same for one lane. The caller holds mu.
 func (l *Lane) keepUndelivered() (left, lost int64) {
-	if l.d.o.AtMostOnce {
-		// What is written is gone, and what is pending is not.
-		from := l.j.boundaryAfter(l.j.sent)
-		left = l.j.unsettled
-		pending, unsaved := l.keep(from)
-		return left, left - pending + unsaved
-	}
 	for _, r := range l.rejects { // set aside, and never saved
 		left++
 		if l.d.o.Rejects.Put(r.record) != nil {
 			lost++
+			l.d.o.Rejects.Lost(r.record)
 		}
+	}
+	if l.d.o.AtMostOnce {
+		// What is written is gone, and what is pending is not.
+		from := l.j.boundaryAfter(l.j.sent)
+		unsettled := l.j.unsettled
+		pending, unsaved := l.keep(from)
+		return left + unsettled, lost + unsettled - pending + unsaved
 	}
 	n, unsaved := l.keep(l.j.settled)
 	return left + n, lost + unsaved
@@ -141,8 +169,13 @@ func (l *Lane) keepUndelivered() (left, lost int64) {
 func (l *Lane) keep(from int64) (n, unsaved int64) {
 	var some []Rejected
 	put := func() {
-		if len(some) > 0 && (l.d.o.LogOnly || l.d.o.Rejects.Put(some...) != nil) {
+		switch {
+		case len(some) == 0:
+		case l.d.o.LogOnly:
 			unsaved += int64(len(some))
+		case l.d.o.Rejects.Put(some...) != nil:
+			unsaved += int64(len(some))
+			l.d.o.Rejects.Lost(some...)
 		}
 		some = some[:0]
 	}

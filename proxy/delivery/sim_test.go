@@ -445,6 +445,7 @@ func (c *simConn) commitLater() {
 type memoryRejects struct {
 	mu      sync.Mutex
 	records []Rejected
+	lost    []string
 	err     error
 }
 
@@ -459,6 +460,14 @@ func (r *memoryRejects) Put(records ...Rejected) error {
 		r.records = append(r.records, x)
 	}
 	return nil
+}
+
+func (r *memoryRejects) Lost(records ...Rejected) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, x := range records {
+		r.lost = append(r.lost, x.Reason+" "+x.Remote+" "+string(x.Bytes))
+	}
 }
 
 func (r *memoryRejects) all() []Rejected {

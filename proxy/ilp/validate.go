@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math"
+	"strconv"
 )
 
 // SyntaxError says why QuestDB refuses a record.
@@ -15,7 +15,7 @@ type SyntaxError struct {
 }
 
 func (e *SyntaxError) Error() string {
-	return fmt.Sprintf("malformed ILP record: %s at byte %d", e.Reason, e.Offset)
+	return "malformed ILP record: " + e.Reason + " at byte " + strconv.Itoa(e.Offset)
 }
 
 // Validate reports whether the parser of QuestDB 9.3.4 accepts record, which is one record with the LF or CR that ends it (and

@@ -75,15 +75,29 @@ func NewLimiter(logger *slog.Logger, every time.Duration) *Limiter {
 // the summary shows the latest. The attributes are kept until then, so their values must not change and should be small.
 // What the level disables is neither logged nor counted.
 func (l *Limiter) Log(ctx context.Context, level slog.Level, key, msg string, attrs ...slog.Attr) {
-	if !l.logger.Enabled(ctx, level) {
-		return
+	if l.logger.Enabled(ctx, level) {
+		l.log(ctx, level, key, 1, msg, attrs, callerPC())
 	}
-	pc := callerPC()
-	if l.every > 0 && l.suppress(level, key, msg, attrs, pc) {
-		return
+}
+
+// LogN is Log for n occurrences at once.
+func (l *Limiter) LogN(ctx context.Context, level slog.Level, key string, n int64, msg string, attrs ...slog.Attr) {
+	if n > 0 && l.logger.Enabled(ctx, level) {
+		l.log(ctx, level, key, n, msg, attrs, callerPC())
+	}
+}
+
+func (l *Limiter) log(ctx context.Context, level slog.Level, key string, n int64, msg string, attrs []slog.Attr, pc uintptr) {
+	if l.every > 0 {
+		if n = l.suppress(level, key, n, msg, attrs, pc); n == 0 {
+			return
+		}
 	}
 	r := slog.NewRecord(time.Now(), level, msg, pc)
 	r.AddAttrs(attrs...)
+	if n > 1 {
+		r.AddAttrs(slog.Int64(RepeatedKey, n-1))
+	}
 	l.write(ctx, r)
 }
 
@@ -119,8 +133,9 @@ func (l *Limiter) Flush() {
 	}
 }
 
-// suppress counts the occurrence and reports true, or begins an interval for key and reports false.
-func (l *Limiter) suppress(level slog.Level, key, msg string, attrs []slog.Attr, pc uintptr) bool {
+// suppress counts n occurrences and returns how many of them are to be logged now: none, or one that begins an interval for
+// its key.
+func (l *Limiter) suppress(level slog.Level, key string, n int64, msg string, attrs []slog.Attr, pc uintptr) (now int64) {
 	key = key[:min(len(key), maxKeyLen)]
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -128,24 +143,29 @@ func (l *Limiter) suppress(level slog.Level, key, msg string, attrs []slog.Attr,
 	e := l.entries[key]
 	if e == nil && len(l.entries) >= l.maxKeys {
 		if e = l.overflow; e == nil {
-			l.overflow = l.begin("", true)
-			return false
+			e = l.begin("", true)
+			l.overflow = e
+			now = 1
 		}
 	}
 	if e == nil {
 		// A clone, since the key may be a small part of something large that it would keep in memory.
 		key = strings.Clone(key)
-		l.entries[key] = l.begin(key, false)
-		return false
+		e = l.begin(key, false)
+		l.entries[key] = e
+		now = 1
+	}
+	if n -= now; n == 0 {
+		return now
 	}
 
 	if e.repeated > 0 && e.shared {
 		level = max(level, e.level)
 	}
-	e.repeated++
+	e.repeated += n
 	e.pc, e.level, e.msg = pc, level, msg
 	e.attrs = append(e.attrs[:0], attrs...)
-	return true
+	return now
 }
 
 // begin returns an entry whose interval starts now. The caller holds mu, which the timer's function waits for.
@@ -218,6 +238,6 @@ func (l *Limiter) write(ctx context.Context, r slog.Record) {
 // callerPC is the position of the caller of the exported method that calls it.
 func callerPC() uintptr {
 	var pcs [1]uintptr
-	runtime.Callers(3, pcs[:]) // runtime.Callers, callerPC, Log
+	runtime.Callers(3, pcs[:]) // runtime.Callers, callerPC, Log or LogN
 	return pcs[0]
 }

@@ -278,6 +278,24 @@ func TestWithoutInterval(t *testing.T) {
 	wantLines(t, out, "level=INFO msg=A", "level=INFO msg=A")
 }
 
+func TestLogN(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, out := newTestLimiter()
+		l.LogN(t.Context(), slog.LevelInfo, "a", 0, "none")
+		l.LogN(t.Context(), slog.LevelInfo, "a", 3, "A")
+		wantLines(t, out, "level=INFO msg=A")
+		l.Log(t.Context(), slog.LevelInfo, "a", "B")
+		l.LogN(t.Context(), slog.LevelInfo, "a", 4, "C")
+		wantLines(t, out)
+		l.Flush()
+		wantLines(t, out, "level=INFO msg=C repeated=7")
+
+		l.every = 0
+		l.LogN(t.Context(), slog.LevelInfo, "a", 3, "D")
+		wantLines(t, out, "level=INFO msg=D repeated=2")
+	})
+}
+
 func TestNilLogger(t *testing.T) {
 	l := NewLimiter(nil, time.Hour)
 	l.Log(t.Context(), slog.LevelError, "a", "A")

@@ -130,11 +130,7 @@ func FuzzReader(f *testing.F) {
 			case err != nil:
 				t.Fatal(err)
 			}
-			var again bytes.Buffer
-			if err := writeLine(&again, &rec); err != nil {
-				t.Skip(err) // a year of five digits
-			}
-			back, err := NewReader(&again).Next()
+			back, err := NewReader(bytes.NewReader(appendLine(nil, &rec))).Next()
 			if err != nil || !bytes.Equal(back.Bytes, rec.Bytes) || back.Size != rec.Size {
 				t.Fatalf("%q came back as %q, %v", rec.Bytes, back.Bytes, err)
 			}

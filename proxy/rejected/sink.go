@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"os"
 	"slices"
@@ -101,10 +102,22 @@ func (s *Sink) Put(records ...Record) error {
 			return err
 		}
 	}
-	for i := range records {
-		s.say(&records[i])
-	}
+	s.sayAll(records)
 	return nil
+}
+
+// Lost says that these records are nowhere but in the log: Put did not take them,
+// and they cannot be kept any longer.
+func (s *Sink) Lost(records ...Record) {
+	for i := range records {
+		complete(&records[i])
+	}
+	for first, n := range runs(records) {
+		latest := &records[first+n-1]
+		s.limit.LogN(context.Background(), slog.LevelError, "lost "+latest.Reason, int64(n),
+			"a record is lost: the proxy had to end before ILP_REJECTED_FILE could be written",
+			append(s.attrs(latest), slog.String("record", excerpt(latest.Bytes)))...)
+	}
 }
 
 // complete fills in what the caller may leave out.
@@ -130,8 +143,10 @@ func (s *Sink) put(records []Record) error {
 	}
 	before := s.file.rotateError
 	err := s.file.append(size, func(w io.Writer) error {
+		var b []byte
 		for i := range records {
-			if err := writeLine(w, &records[i]); err != nil {
+			b = appendLine(b[:0], &records[i])
+			if _, err := w.Write(b); err != nil {
 				return err
 			}
 		}
@@ -161,8 +176,46 @@ func (s *Sink) fail(err error) error {
 	return err
 }
 
-// say logs a rejected record: where it is, or the beginning of it.
-func (s *Sink) say(r *Record) {
+// runs yields where records begin that have the same reason, and how many they are.
+func runs(records []Record) iter.Seq2[int, int] {
+	return func(yield func(first, n int) bool) {
+		for first := 0; first < len(records); {
+			n := 1
+			for first+n < len(records) && records[first+n].Reason == records[first].Reason {
+				n++
+			}
+			if !yield(first, n) {
+				return
+			}
+			first += n
+		}
+	}
+}
+
+// sayAll logs rejected records.
+func (s *Sink) sayAll(records []Record) {
+	for first, n := range runs(records) {
+		s.say(&records[first], 1)
+		s.say(&records[first+n-1], n-1)
+	}
+}
+
+// say logs n rejected records, of which r is the last: where it is, or the beginning of it.
+func (s *Sink) say(r *Record, n int) {
+	if n == 0 {
+		return
+	}
+	attrs := s.attrs(r)
+	if s.path != "" {
+		attrs = append(attrs, slog.String("file", s.path))
+	} else {
+		attrs = append(attrs, slog.String("record", excerpt(r.Bytes)))
+	}
+	s.limit.LogN(context.Background(), slog.LevelWarn, r.Reason, int64(n), "a record is not delivered", attrs...)
+}
+
+// attrs is what the log says of r, without its bytes.
+func (s *Sink) attrs(r *Record) []slog.Attr {
 	attrs := []slog.Attr{slog.String("remote", r.Remote), slog.String("reason", r.Reason)}
 	if r.Detail != "" {
 		attrs = append(attrs, slog.String("detail", clip(r.Detail)))
@@ -170,12 +223,7 @@ func (s *Sink) say(r *Record) {
 	if r.Table != "" {
 		attrs = append(attrs, slog.String("table", clip(r.Table)))
 	}
-	if s.path != "" {
-		attrs = append(attrs, slog.String("file", s.path))
-	} else {
-		attrs = append(attrs, slog.String("record", excerpt(r.Bytes)))
-	}
-	s.limit.Log(context.Background(), slog.LevelWarn, r.Reason, "a record is not delivered", attrs...)
+	return attrs
 }
 
 // clip returns a copy of the beginning of s: the limiter remembers it for a while.

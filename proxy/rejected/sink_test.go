@@ -215,3 +215,28 @@ func wantMetrics(t *testing.T, reg *prometheus.Registry, written, writable float
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
+
+// TestLost has records that the file never took in the log, shortened and not each.
+func TestLost(t *testing.T) {
+	var log bytes.Buffer
+	s := open(t, Options{Path: inFolder(t), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	long := record("t v=" + strings.Repeat("x", 1000) + "\n")
+	s.Lost(record("bad one\n"), record("bad two\n"), long)
+	s.Lost(Record{Remote: "a", Reason: "undelivered", Bytes: []byte("left\n")})
+	s.limit.Flush()
+	got := strings.Split(strings.TrimSpace(log.String()), "\n")
+	for i, words := range [][]string{
+		{"level=ERROR", "is lost", "ILP_REJECTED_FILE", "malformed", "10.0.0.7:51234", "no fields", "t v=xxx"},
+		{"is lost", "undelivered", `"\"left\\n\""`},
+		{"is lost", "malformed", "repeated=2"},
+	} {
+		for _, w := range words {
+			if i >= len(got) || !strings.Contains(got[i], w) {
+				t.Errorf("line %d: no %q in\n%s", i, w, log.String())
+			}
+		}
+	}
+	if len(got) != 3 || log.Len() > 2000 {
+		t.Errorf("%d lines, %d bytes:\n%s", len(got), log.Len(), log.String())
+	}
+}

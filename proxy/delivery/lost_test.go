@@ -1,0 +1,52 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"testing"
+
+	"questdb-ilp-proxy/proxy/ilp"
+)
+
+// away is a Source of a server that never answers.
+type away struct{ sink }
+
+func (away) Acquire(ctx context.Context) (Conn, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// TestRecordsThatCannotBeKept has each record told of that the Rejects never took:
+// one that a session rejects when it has to end, one that a lane had set aside, and
+// what is left.
+func TestRecordsThatCannotBeKept(t *testing.T) {
+	for name, atMostOnce := range map[string]bool{"at-least-once": false, "at-most-once": true} {
+		t.Run(name, func(t *testing.T) {
+			rejects := &memoryRejects{err: errors.New("disk full")}
+			d := newDispatcher(t, away{}, Options{Rejects: rejects, AtMostOnce: atMostOnce})
+			w := d.NewWriter("w", nil)
+			b := w.TryBuffer()
+			w.Append(b, copy(b.Bytes(), "t v=1i\nx y z\nt v=2i\n"), 3)
+			d.lanes[0].reject(0, noLimit, func(_ *Writer, record []byte) (reason, detail string) {
+				if ilp.Validate(record) != nil {
+					return ReasonMalformed, ""
+				}
+				return "", ""
+			})
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if w.Reject(ctx, Rejected{Reason: ReasonMalformed, Bytes: []byte("rubbish\n")}) {
+				t.Error("a record is safe that was not taken")
+			}
+			left, lost := d.Drain(ctx)
+			if left != 3 || lost != 3 {
+				t.Errorf("%d left, %d lost, want 3 and 3", left, lost)
+			}
+			want := []string{"malformed w rubbish\n", "malformed w x y z\n", "undelivered w t v=1i\n", "undelivered w t v=2i\n"}
+			if !reflect.DeepEqual(rejects.lost, want) {
+				t.Errorf("told of %q, want %q", rejects.lost, want)
+			}
+		})
+	}
+}
