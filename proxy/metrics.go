@@ -51,7 +51,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		bytes:            counter("bytes_received_total", "Bytes read from writers."),
 		stamped:          counter("records_stamped_total", "Records that came without a timestamp and were given one (ILP_STAMP)."),
 		datagrams:        counter("datagrams_received_total", "UDP datagrams read, those refused included."),
-		datagramsDropped: counter("datagrams_dropped_total", "UDP datagrams that the kernel dropped because its queue was full."),
+		datagramsDropped: counter("datagrams_dropped_total", "UDP datagrams that the kernel dropped because its queue was full, or that were left there at the end."),
 		fragments:        counter("fragments_total", "Records that their writer began and did not end; they are dropped, as QuestDB itself drops them."),
 		fragmentBytes:    counter("fragment_bytes_total", "Bytes of those fragments."),
 		sessions:         gauge("sessions", "Writers connected now."),

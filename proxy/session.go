@@ -332,7 +332,7 @@ func (s *session) large(ctx context.Context) {
 	if s.out.Suspect() && !s.acceptable(ctx, p) {
 		return
 	}
-	s.out.AppendLarge(p)
+	s.out.AppendLarge(p, 1)
 }
 
 // burden says how much the session's unfinished record is in the way of others: its

@@ -279,13 +279,15 @@ func (p *packets) put(ctx context.Context, b *delivery.Block, whole []byte, reco
 		if b == nil {
 			var err error
 			if b, err = p.out.Buffer(ctx); err != nil {
-				p.srv.log.Error("the end of a datagram's records is lost: the proxy had to end before there was memory for them", "records", records)
+				// The proxy has to end. So little more can be kept, and at worst it is
+				// counted among what is left.
+				p.out.AppendLarge(slices.Clone(whole), records)
 				return err
 			}
 		}
 		if n > size { // one record alone
 			p.out.Return(b)
-			p.out.AppendLarge(slices.Clone(whole[:n]))
+			p.out.AppendLarge(slices.Clone(whole[:n]), 1)
 		} else {
 			copy(b.Bytes(), whole[:n])
 			p.out.Append(b, n, some)

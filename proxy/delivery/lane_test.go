@@ -69,7 +69,7 @@ func TestAppendKeepsLargeAndGathersSmall(t *testing.T) {
 		t.Errorf("1,000 small records cost %d bytes, want one block: %d", got, want)
 	}
 	large := bytes.Repeat([]byte("x"), 300<<10)
-	w.AppendLarge(large)
+	w.AppendLarge(large, 1)
 	if got, want := d.budget.Used(), blockCost(d.BlockSize())+int64(cap(large)); got != want {
 		t.Errorf("with a large record: %d bytes, want %d", got, want)
 	}

@@ -129,9 +129,10 @@ func (w *Writer) Append(b *Block, n, records int) {
 	l.accept(w, n, records, now)
 }
 
-// AppendLarge puts p, one whole record that is larger than a block, into the
-// journal. The memory of p belongs to the lane from then on.
-func (w *Writer) AppendLarge(p []byte) {
+// AppendLarge puts p, whole records that have memory of their own, into the
+// journal: one that is larger than a block, or the last ones, for which no block can
+// be waited for. The memory of p belongs to the lane from then on.
+func (w *Writer) AppendLarge(p []byte, records int) {
 	l := w.lane
 	b := &Block{buf: p, charge: int64(cap(p))}
 	l.share.Force(b.charge)
@@ -139,7 +140,7 @@ func (w *Writer) AppendLarge(p []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.j.push(b)
-	l.accept(w, len(p), 1, now)
+	l.accept(w, len(p), records, now)
 }
 
 // accept takes n bytes of the last block into the journal. The caller holds mu.

@@ -1,0 +1,65 @@
+package proxy
+
+import (
+	"context"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"questdb-ilp-proxy/proxy/delivery"
+)
+
+// away is a Source of a server that never answers.
+type away struct{ void }
+
+func (away) Acquire(ctx context.Context) (delivery.Conn, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// TestEveryDatagramIsCounted sends more than there is memory for, to a proxy that has
+// to end then: each datagram was read or is counted as dropped, and each record of
+// those that were read is in the journal, the end of one for which there was no
+// memory any more too.
+func TestEveryDatagramIsCounted(t *testing.T) {
+	d := delivery.New(delivery.Options{Source: away{}, Memory: 256 << 10, Metrics: delivery.NewMetrics(prometheus.NewRegistry())})
+	defer d.Close()
+	srv := NewServer(Options{Dispatcher: d, Metrics: NewMetrics(prometheus.NewRegistry())})
+	defer srv.Close()
+	l, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.ServeUDP(l) }()
+	c, err := net.Dial("udp", l.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+
+	const sent, rows, row = 500, 3000, "full v=1i 1000000000\n"
+	if size := d.BlockSize(); rows*len(row) <= size {
+		t.Fatalf("a datagram of %d bytes fits into a block of %d", rows*len(row), size)
+	}
+	datagram := strings.Repeat(row, rows)
+	for range sent {
+		send(t, c, datagram)
+	}
+	await(t, "memory to be full", func() bool { return d.Waiting() > 0 })
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	srv.Shutdown(ctx)
+	<-served
+	read, dropped := testutil.ToFloat64(srv.m.datagrams), testutil.ToFloat64(srv.m.datagramsDropped)
+	if read+dropped != sent || read == 0 || dropped == 0 {
+		t.Errorf("of %d datagrams %v were read and %v dropped", sent, read, dropped)
+	}
+	if got, want := d.Left(), int64(read)*rows; got != want || srv.Records() != want {
+		t.Errorf("%d records are in the journal and %d were counted, of %v datagrams, which have %d", got, srv.Records(), read, want)
+	}
+}
