@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"testing"
 	"unsafe"
@@ -99,6 +100,8 @@ func checkSplits(t *testing.T, stream []byte, want []int) {
 	}
 }
 
+var timestamp = regexp.MustCompile(` [0-9]{16,19}[ntm]?\n$`)
+
 func TestStreamsOfClients(t *testing.T) {
 	data, err := os.ReadFile("testdata/expected.json")
 	if err != nil {
@@ -129,10 +132,19 @@ func TestStreamsOfClients(t *testing.T) {
 				stream, want.Ends = stream[:want.Ends[4]], want.Ends[:5]
 			}
 			checkSplits(t, stream, want.Ends)
+			checkTiming(t, stream)
 			start := 0
 			for _, end := range want.Ends {
 				if err := Validate(stream[start:end]); err != nil {
 					t.Errorf("record %q: %v", stream[start:end], err)
+				}
+				// Clients send integers, with a unit or without, or nothing.
+				wantTiming := Untimed
+				if timestamp.Match(stream[start:end]) {
+					wantTiming = Timed
+				}
+				if size, timing := First(stream[start:]); size != end-start || timing != wantTiming {
+					t.Errorf("record %q of %d bytes: First says %d, %s", stream[start:end], end-start, size, timings[timing])
 				}
 				start = end
 			}

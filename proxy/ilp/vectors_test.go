@@ -143,6 +143,7 @@ func TestVectors(t *testing.T) {
 				t.Errorf("Validate(%q) accepts an unfinished record", rest)
 			}
 			checkSplits(t, []byte(v.stream), want)
+			checkTiming(t, []byte(v.stream))
 			// Once more far from the start, so that the fast path has had its say.
 			before := strings.Repeat("cpu,host=a usage=1.5 1700000000000000000\n", 20)
 			for i := range want {
