@@ -37,7 +37,8 @@ is sent; the exit code is 1 then. If the connection fails, nobody knows what of
 that had arrived: sending the file again may make rows twice, unless the table
 has DEDUP UPSERT KEYS. QuestDB acknowledges nothing, so what it refuses once more
 is in the proxy's file again. Move the file away before, or its records stay in
-it beside those.`,
+it beside those. With --settled it waits until the proxy knows that they are in
+QuestDB.`,
 		Example: `  mv rejected.jsonl again.jsonl && questdb-ilp-proxy replay again.jsonl
   questdb-ilp-proxy replay --dry-run --reason undelivered rejected.jsonl
   jq -c 'select(.table == "trades")' rejected.jsonl | questdb-ilp-proxy replay -`,
@@ -47,7 +48,9 @@ it beside those.`,
 	cmd.Flags().StringVar(&r.to, "to", "", "`HOST:PORT` to send to (default: the first of ILP_LISTEN, else localhost:9009)")
 	cmd.Flags().StringArrayVar(&r.reasons, "reason", nil, "only records with this `REASON`; may be given several times.\nOne of "+strings.Join(rejected.Reasons(), ", "))
 	cmd.Flags().BoolVar(&r.dryRun, "dry-run", false, "send nothing; read and count")
-	cmd.Flags().DurationVar(&r.timeout, "timeout", 5*time.Minute, "longest `DURATION` that the proxy may take nothing")
+	cmd.Flags().DurationVar(&r.timeout, "timeout", 5*time.Minute, "longest `DURATION` that the proxy may take nothing,\nand that --settled may wait")
+	cmd.Flags().BoolVar(&r.settled, "settled", false, "wait until the records are known to be in QuestDB; the exit code is 1 if\nany is rejected meanwhile, by whomever it was sent")
+	cmd.Flags().StringVar(&r.admin, "admin", "", "`HOST:PORT` to ask for --settled (default: that of ILP_ADMIN). If the\nhost is several proxies, all are asked")
 	return cmd
 }
 
@@ -58,7 +61,10 @@ type replay struct {
 	reasons []string
 	dryRun  bool
 	timeout time.Duration
+	settled bool
+	admin   string
 
+	watch     *settledWatch // nil: without settled
 	writer    *replayWriter // nil: not connected yet
 	sent      int           // records; with dryRun those that would be
 	bytes     int64
@@ -76,6 +82,11 @@ func (r *replay) run(ctx context.Context, path string) error {
 		return err
 	}
 	defer closeInput()
+	if r.settled && !r.dryRun {
+		if r.watch, err = r.p.newSettledWatch(ctx, r.admin); err != nil {
+			return err
+		}
+	}
 	if err = r.all(ctx, rejected.NewReader(input)); err == nil {
 		err = r.finish()
 	}
@@ -87,6 +98,11 @@ func (r *replay) run(ctx context.Context, path string) error {
 			return fmt.Errorf("%w; %s had been sent until then, and nobody knows how much of that arrived", err, count(r.sent, "record"))
 		}
 		return err
+	}
+	if r.watch != nil && r.sent > 0 {
+		if err := r.watch.wait(ctx, time.Now(), r.timeout); err != nil {
+			return fmt.Errorf("%s sent: %w", count(r.sent, "record"), err)
+		}
 	}
 	return r.report()
 }
@@ -100,6 +116,9 @@ func (r *replay) check() error {
 	}
 	if r.timeout <= 0 {
 		return &ExitError{ExitUsage, fmt.Errorf("--timeout: %s is too short", r.timeout)}
+	}
+	if r.admin != "" && !r.settled {
+		return &ExitError{ExitUsage, errors.New("--admin: it is asked for --settled only, which is not there")}
 	}
 	if r.to == "" {
 		to, err := config.WriterAddr(r.p.environ)
@@ -218,6 +237,9 @@ func (r *replay) report() error {
 	text := fmt.Sprintf("sent %s, %s, to %s", count(r.sent, "record"), count(r.bytes, "byte"), r.to)
 	if r.dryRun {
 		text = fmt.Sprintf("would send %s, %s, to %s", count(r.sent, "record"), count(r.bytes, "byte"), r.to)
+	}
+	if r.watch != nil && r.sent > 0 {
+		text += "; settled"
 	}
 	if r.leftOut > 0 {
 		text += fmt.Sprintf("; left out %s of another reason", count(r.leftOut, "record"))

@@ -23,8 +23,8 @@ var pageCSS string
 //go:embed page.js
 var pageJS string
 
-// keepReport is for how long an answer serves everybody: who asks all the time costs no more.
-const keepReport = 250 * time.Millisecond
+// MaxAge is how old an answer is at most: one serves everybody for so long, and who asks all the time costs no more.
+const MaxAge = 250 * time.Millisecond
 
 // Options are what a Page needs; Look, Count, Events and Rejections must be set.
 type Options struct {
@@ -80,12 +80,12 @@ func (p *Page) Run(ctx context.Context) {
 	}
 }
 
-// current returns a report that is not older than keepReport.
+// current returns a report that is not older than MaxAge.
 func (p *Page) current() *Report {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	if p.latest == nil || now.Sub(p.latest.Time) >= keepReport {
+	if p.latest == nil || now.Sub(p.latest.Time) >= MaxAge {
 		p.latest = p.report(now)
 	}
 	return p.latest

@@ -164,7 +164,7 @@ func TestRates(t *testing.T) {
 		if p.current() != r {
 			t.Error("asked again, it looked again")
 		}
-		time.Sleep(keepReport)
+		time.Sleep(MaxAge)
 		if p.current() == r {
 			t.Error("the answer is old")
 		}
