@@ -1,0 +1,108 @@
+// Command writer writes rows as a well-behaved writer does: when the proxy ends the
+// connection it ends its own side after a whole row, and goes on over a new one. It
+// says at the end how many it wrote.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+)
+
+func main() {
+	addr := flag.String("addr", "127.0.0.1:9009", "`HOST:PORT` of the proxy")
+	table := flag.String("table", "rows", "table to write to")
+	name := flag.String("name", os.Getenv("HOSTNAME"), "tag w of the rows")
+	rows := flag.Int("rows", 1000, "rows to write, n from 0")
+	rate := flag.Int("rate", 0, "rows a second, 0 for as fast as can be")
+	stay := flag.Bool("stay", false, "then stay until killed")
+	flag.Parse()
+	w := writer{addr: *addr}
+	pause := time.Duration(0)
+	if *rate > 0 {
+		pause = time.Second / time.Duration(*rate)
+	}
+	next := time.Now()
+	for n := range *rows {
+		row := fmt.Sprintf("%s,w=%s n=%di %d\n", *table, *name, n, time.Now().UnixNano())
+		if err := w.write(row); err != nil {
+			fmt.Fprintf(os.Stderr, "row %d: %v\n", n, err)
+			os.Exit(1)
+		}
+		if pause > 0 {
+			next = next.Add(pause)
+			time.Sleep(time.Until(next))
+		}
+	}
+	if err := w.end(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Printf("wrote %d rows over %d connections\n", *rows, w.connections)
+	if *stay {
+		select {}
+	}
+}
+
+type writer struct {
+	addr        string
+	conn        *net.TCPConn
+	ended       chan error // gets one when the proxy has ended the connection
+	connections int
+}
+
+// write sends a row, over a new connection if the proxy has ended the last one.
+func (w *writer) write(row string) error {
+	if w.conn != nil {
+		select {
+		case err := <-w.ended:
+			if err != nil {
+				return fmt.Errorf("rows may be lost: %w", err)
+			}
+			// Everything before was whole, so this is an end and no cut.
+			if err := w.conn.Close(); err != nil {
+				return err
+			}
+			w.conn = nil
+		default:
+		}
+	}
+	if w.conn == nil {
+		if err := w.connect(); err != nil {
+			return err
+		}
+	}
+	_, err := io.WriteString(w.conn, row)
+	return err
+}
+
+// connect tries for a minute: a pod that ends is no reason to give up.
+func (w *writer) connect() (err error) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		var conn net.Conn
+		if conn, err = net.DialTimeout("tcp", w.addr, 5*time.Second); err == nil {
+			w.connections++
+			w.conn, w.ended = conn.(*net.TCPConn), make(chan error, 1)
+			go func(conn net.Conn, ended chan<- error) {
+				_, err := io.Copy(io.Discard, conn)
+				ended <- err
+			}(conn, w.ended)
+			return nil
+		}
+	}
+	return err
+}
+
+// end waits until the proxy has read everything.
+func (w *writer) end() error {
+	if w.conn == nil {
+		return nil
+	}
+	if err := w.conn.CloseWrite(); err != nil {
+		return err
+	}
+	return <-w.ended
+}
