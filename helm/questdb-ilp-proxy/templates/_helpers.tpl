@@ -76,14 +76,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
-{{/* Bytes of a size, Kubernetes' or the proxy's own; 0 if it is no size that is understood here. */}}
+{{/* Bytes of a size; 0 if it is none that is understood here. M is 1000 * 1000 to Kubernetes, and with .own, to the proxy, 1024 * 1024. */}}
 {{- define "questdb-ilp-proxy.bytes" -}}
-{{- $text := . | toString | lower -}}
-{{- $units := dict "" 1 "b" 1 "k" 1000 "m" 1000000 "g" 1000000000 "t" 1000000000000 "ki" 1024 "mi" 1048576 "gi" 1073741824 "ti" 1099511627776 -}}
-{{- $unit := regexReplaceAll "^[0-9]+" $text "" | trimSuffix "ib" -}}
-{{- if and (hasSuffix "ib" $text) -}}{{- $unit = printf "%si" $unit -}}{{- end -}}
-{{- if and (regexMatch "^[0-9]+[a-z]*$" $text) (hasKey $units $unit) -}}
-{{- mul (regexFind "^[0-9]+" $text | int64) (index $units $unit | int64) -}}
+{{- $text := .size | toString | lower -}}
+{{- $unit := regexReplaceAll "^[0-9]+" $text "" -}}
+{{- $base := ternary 1024 1000 (or (contains "i" $unit) (and .own (not (hasSuffix "b" $unit)))) | int64 -}}
+{{- if regexMatch "^[0-9]+([kmgt]i?b?|b)?$" $text -}}
+{{- $bytes := regexFind "^[0-9]+" $text | int64 -}}
+{{- $power := dict "k" 1 "m" 2 "g" 3 "t" 4 -}}
+{{- range until (get $power (trunc 1 $unit) | default 0 | int) -}}
+{{- $bytes = mul $bytes $base -}}
+{{- end -}}
+{{- $bytes -}}
 {{- else -}}
 0
 {{- end -}}
@@ -124,8 +128,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $wrong = append $wrong (printf "admin.port: %d is listen.port too" (int $v.admin.port)) -}}
 {{- end -}}
 {{- with ($v.resources.limits).memory -}}
-{{- $limit := include "questdb-ilp-proxy.bytes" . | int64 -}}
-{{- $buffer := include "questdb-ilp-proxy.bytes" ($v.config.ILP_BUFFER | default "64MiB") | int64 -}}
+{{- $limit := include "questdb-ilp-proxy.bytes" (dict "size" . "own" false) | int64 -}}
+{{- $buffer := include "questdb-ilp-proxy.bytes" (dict "size" ($v.config.ILP_BUFFER | default "64MiB") "own" true) | int64 -}}
 {{- if and $limit (lt $limit (add $buffer 67108864)) -}}
 {{- $wrong = append $wrong (printf "resources.limits.memory: %v is too little for ILP_BUFFER %s and 64Mi beside it; the proxy would be killed with rows in memory" . ($v.config.ILP_BUFFER | default "64MiB")) -}}
 {{- end -}}
