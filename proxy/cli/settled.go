@@ -44,6 +44,8 @@ func (p *program) newSettledWatch(ctx context.Context, addr string) (*settledWat
 		return nil, &ExitError{ExitUsage, fmt.Errorf("--admin: %w; should be like 127.0.0.1:9090", err)}
 	}
 	w := &settledWatch{host: host, port: port}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
 	_, w.before, err = w.look(ctx)
 	return w, err
 }
