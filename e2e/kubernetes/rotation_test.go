@@ -26,14 +26,14 @@ func TestRotation(t *testing.T) {
 		n.jobEnds(table, patience)
 		n.arrive(table, 1000)
 	}
-	write("with_first")
+	write("before")
 
 	n.apply(keySecret(t, second))
 	await(t, "the new key in the proxy's log", patience, func() (bool, string) {
 		return strings.Contains(n.kubectl("logs", "deployment/gw-questdb-ilp-proxy"), `"key_id":"second"`), "(the kubelet looks for changed Secrets once a minute)"
 	})
 	n.questdb(second)
-	write("with_second")
+	write("after")
 	if after := pods(); after != before || !strings.HasSuffix(after, " 0") {
 		t.Errorf("the pod and its restarts were %q, are %q", before, after)
 	}
