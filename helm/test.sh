@@ -23,15 +23,16 @@ echo '== helm-unittest'
 helm-unittest --strict "$chart" example-app
 
 echo '== documentation'
-for dir in "$chart" example-app; do
-  [[ -e $dir/README.md.gotmpl ]] || continue
-  have=$(cat "$dir/README.md")
-  (cd "$dir" && helm-docs --log-level error --skip-version-footer >/dev/null)
-  if [[ $(cat "$dir/README.md") != "$have" ]]; then
-    echo "helm/$dir/README.md was out of date with values.yaml and is written anew; commit it" >&2
-    exit 1
-  fi
-done
+have=$(cat "$chart/README.md")
+(cd "$chart" && helm-docs --log-level error --skip-version-footer >/dev/null)
+if [[ $(cat "$chart/README.md") != "$have" ]]; then
+  echo "helm/$chart/README.md was out of date with values.yaml and is written anew; commit it" >&2
+  exit 1
+fi
+if grep -n '|  |$' "$chart/README.md"; then
+  echo "helm/$chart/values.yaml: these values have no description" >&2
+  exit 1
+fi
 
 # injection VERSION: the API version in which it can have injection, if any.
 injection() {

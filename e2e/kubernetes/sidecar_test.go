@@ -12,8 +12,7 @@ func itoa(n int) string { return strconv.Itoa(n) }
 
 // exampleValues are those of the example, whose containers run the writer.
 func exampleValues(args ...string) []string {
-	sets := []string{"image=" + writerImage, "command={" + strings.Join(append([]string{"/writer"}, args...), "\\,") + "}"}
-	sets[1] = strings.ReplaceAll(sets[1], "\\,", ",")
+	sets := []string{"image=" + writerImage, "command={/writer," + strings.Join(args, ",") + "}"}
 	for _, value := range proxyValues() {
 		sets = append(sets, "questdb-ilp-proxy."+value)
 	}
@@ -28,7 +27,7 @@ func TestSidecar(t *testing.T) {
 	n.questdb(key)
 	n.apply(keySecret(t, key))
 	const rows = 50000
-	n.helm("app", example, append(exampleValues("-table", "job", "-rows", itoa(rows)), "deployment=false", "cronJob=false")...)
+	n.helm("app", example, append(exampleValues("-table=job", "-rows="+itoa(rows)), "deployment=false", "cronJob=false")...)
 	n.jobEnds("app", patience)
 	n.arrive("job", rows)
 	state := n.kubectl("get", "pods", "-l", "app.kubernetes.io/instance=app", "-o",
@@ -38,7 +37,7 @@ func TestSidecar(t *testing.T) {
 	}
 
 	// A Deployment: its pod ends while it writes, and everything that was written is there.
-	n.helm("web", example, append(exampleValues("-table", "web", "-rows", "2000", "-stay"), "job=false", "cronJob=false")...)
+	n.helm("web", example, append(exampleValues("-table=web", "-rows=2000", "-stay"), "job=false", "cronJob=false")...)
 	n.arrive("web", 2000)
 	must(t, "", "helm", "-n", n.name, "test", "web", "--logs")
 	if row, err := n.sql("select count() from helm_test where mode = 'sidecar'"); err != nil || row[0] != float64(1) {
