@@ -36,9 +36,13 @@ func TestSidecar(t *testing.T) {
 		t.Errorf("the Job's pod, its proxy's exit code and restarts: %s, want Succeeded 0 0", state)
 	}
 
-	// A Deployment: its pod ends while it writes, and everything that was written is there.
+	// A Deployment, and the row of helm test by a sidecar of its own.
 	n.helm("web", example, append(exampleValues("-table=web", "-rows=2000", "-stay"), "job=false", "cronJob=false")...)
 	n.arrive("web", 2000)
+	if restarts := n.kubectl("get", "pods", "-l", "app.kubernetes.io/instance=web", "-o",
+		"jsonpath={.items[*].status.initContainerStatuses[*].restartCount} {.items[*].status.containerStatuses[*].restartCount}"); restarts != "0 0" {
+		t.Errorf("restarts of proxy and writer: %s", restarts)
+	}
 	must(t, "", "helm", "-n", n.name, "test", "web", "--logs")
 	if row, err := n.sql("select count() from helm_test where mode = 'sidecar'"); err != nil || row[0] != float64(1) {
 		t.Errorf("the row of helm test: %v %v", row, err)

@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 )
 
@@ -43,7 +45,9 @@ func main() {
 	}
 	fmt.Printf("wrote %d rows over %d connections\n", *rows, w.connections)
 	if *stay {
-		select {}
+		end := make(chan os.Signal, 1)
+		signal.Notify(end, syscall.SIGTERM)
+		<-end
 	}
 }
 
