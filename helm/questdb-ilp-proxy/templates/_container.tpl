@@ -68,7 +68,7 @@
 {{- end }}
 {{- range $name, $value := $v.config }}
 - name: {{ $name }}
-  value: {{ $value | toString | quote }}
+  value: {{ ternary (int64 $value) $value (kindIs "float64" $value) | toString | quote }}
 {{- end }}
 {{- end -}}
 

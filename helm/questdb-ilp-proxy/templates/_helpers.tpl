@@ -127,11 +127,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if eq (int $v.listen.port) (int $v.admin.port) -}}
 {{- $wrong = append $wrong (printf "admin.port: %d is listen.port too" (int $v.admin.port)) -}}
 {{- end -}}
+{{- $bufferValue := $v.config.ILP_BUFFER | default "64MiB" -}}
+{{- if kindIs "float64" $bufferValue -}}{{- $bufferValue = int64 $bufferValue -}}{{- end -}}
 {{- with ($v.resources.limits).memory -}}
 {{- $limit := include "questdb-ilp-proxy.bytes" (dict "size" . "own" false) | int64 -}}
-{{- $buffer := include "questdb-ilp-proxy.bytes" (dict "size" ($v.config.ILP_BUFFER | default "64MiB") "own" true) | int64 -}}
+{{- $buffer := include "questdb-ilp-proxy.bytes" (dict "size" $bufferValue "own" true) | int64 -}}
 {{- if and $limit (lt $limit (add $buffer 67108864)) -}}
-{{- $wrong = append $wrong (printf "resources.limits.memory: %v is too little for ILP_BUFFER %s and 64Mi beside it; the proxy would be killed with rows in memory" . ($v.config.ILP_BUFFER | default "64MiB")) -}}
+{{- $wrong = append $wrong (printf "resources.limits.memory: %v is too little for ILP_BUFFER %v and 64Mi beside it; the proxy would be killed with rows in memory" . $bufferValue) -}}
 {{- end -}}
 {{- end -}}
 {{- if and $v.podMonitor.enabled (eq $v.mode "gateway") -}}
