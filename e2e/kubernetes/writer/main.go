@@ -1,9 +1,11 @@
 // Command writer writes rows as a well-behaved writer does: when the proxy ends the
 // connection it ends its own side after a whole row, and goes on over a new one. It
-// says at the end how many it wrote.
+// says at the end how many it wrote; on SIGTERM as a row too, in a table that is
+// called like the other with _ends behind it.
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -20,35 +22,38 @@ func main() {
 	name := flag.String("name", os.Getenv("HOSTNAME"), "tag w of the rows")
 	rows := flag.Int("rows", 1000, "rows to write, n from 0")
 	rate := flag.Int("rate", 0, "rows a second, 0 for as fast as can be")
-	stay := flag.Bool("stay", false, "then stay until killed")
 	flag.Parse()
 	w := writer{addr: *addr}
 	pause := time.Duration(0)
 	if *rate > 0 {
 		pause = time.Second / time.Duration(*rate)
 	}
-	next := time.Now()
-	for n := range *rows {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	next, wrote := time.Now(), 0
+	for n := 0; n < *rows && ctx.Err() == nil; n++ {
 		row := fmt.Sprintf("%s,w=%s n=%di %d\n", *table, *name, n, time.Now().UnixNano())
 		if err := w.write(row); err != nil {
 			fmt.Fprintf(os.Stderr, "row %d: %v\n", n, err)
 			os.Exit(1)
 		}
+		wrote++
 		if pause > 0 {
 			next = next.Add(pause)
 			time.Sleep(time.Until(next))
+		}
+	}
+	if ctx.Err() != nil {
+		if err := w.write(fmt.Sprintf("%s_ends,w=%s n=%di %d\n", *table, *name, wrote, time.Now().UnixNano())); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
 		}
 	}
 	if err := w.end(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	fmt.Printf("wrote %d rows over %d connections\n", *rows, w.connections)
-	if *stay {
-		end := make(chan os.Signal, 1)
-		signal.Notify(end, syscall.SIGTERM)
-		<-end
-	}
+	fmt.Printf("wrote %d rows over %d connections\n", wrote, w.connections)
 }
 
 type writer struct {
