@@ -37,6 +37,7 @@ func (c *Config) checkRanges(problems *Errors) {
 	within(problems, "ILP_CONFIRM_INTERVAL", c.ConfirmInterval, 100*time.Millisecond, time.Hour)
 	within(problems, "ILP_SETTLE", c.Settle, time.Millisecond, 10*time.Minute)
 	within(problems, "ILP_MAX_CLIENTS", c.MaxClients, 1, 1000000)
+	within(problems, "ILP_MAX_CLIENTS_PER_ADDRESS", c.MaxClientsPerAddress, 0, 1000000)
 	if c.ClientIdleTimeout != 0 {
 		within(problems, "ILP_CLIENT_IDLE_TIMEOUT", c.ClientIdleTimeout, time.Second, 365*24*time.Hour)
 	}

@@ -94,6 +94,9 @@ type Config struct {
 
 	// MaxClients is how many writers are served at a time.
 	MaxClients int `env:"ILP_MAX_CLIENTS" envDefault:"10000" desc:"Writers at a time; over it, one is accepted when another leaves" hint:"a whole number from 1 to 1000000"`
+	// MaxClientsPerAddress is how many connections one address may have; 0 is no
+	// limit.
+	MaxClientsPerAddress int `env:"ILP_MAX_CLIENTS_PER_ADDRESS" envDefault:"0" desc:"Connections that one address may have, so that none can take all places of ${ILP_MAX_CLIENTS}$; those over it are closed at once. Writers behind one NAT or relay have one address. ${0}$ is no limit" hint:"a whole number from 0 to 1000000"`
 	// ClientIdleTimeout closes a writer's connection that was silent for so
 	// long; 0 never does.
 	ClientIdleTimeout time.Duration `env:"ILP_CLIENT_IDLE_TIMEOUT" envDefault:"0" desc:"Closes a writer's connection that was silent for so long; ${0}$ is off" hint:"a duration like 5m, at least 1s, or 0 for never"`
@@ -116,6 +119,9 @@ type Config struct {
 	AdminTokenFile string `env:"ILP_ADMIN_TOKEN_FILE" desc:"Instead of ${ILP_ADMIN_TOKEN}$: a file that holds it" hint:"the path of a readable file that holds the token and nothing else"`
 	// AdminPprof says whether the admin port shows Go's profiles.
 	AdminPprof Switch `env:"ILP_ADMIN_PPROF" envDefault:"off" desc:"Show Go's profiles at ${/debug/pprof/}$ of the admin port, guarded as ${/drain}$ is" hint:"on or off"`
+
+	// Sandbox says whether the process gives up what it does not need.
+	Sandbox Sandbox `env:"ILP_SANDBOX" envDefault:"on" desc:"Once it listens, the proxy gives up all files and TCP ports but its own (Landlock), and new privileges, as far as the kernel can; with ${require}$ it does not start where the kernel cannot" hint:"on, off or require"`
 
 	// LogLevel is the lowest level that is logged.
 	LogLevel LogLevel `env:"ILP_LOG_LEVEL" envDefault:"info" desc:"${debug}$, ${info}$, ${warn}$ or ${error}$" hint:"one of debug, info, warn, error"`

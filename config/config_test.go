@@ -47,7 +47,7 @@ func TestDefaults(t *testing.T) {
 		Buffer: 64 * MiB, MaxRecord: MiB, MaxClients: 10000, DrainTimeout: 20 * time.Second,
 		Delivery: AtLeastOnce, ConfirmBytes: 16 * MiB, ConfirmInterval: 5 * time.Second, Settle: 500 * time.Millisecond,
 		PathCheck: true, OnRejected: OnRejectedContinue,
-		Admin: "127.0.0.1:9090", LogFormat: LogAuto,
+		Admin: "127.0.0.1:9090", Sandbox: SandboxOn, LogFormat: LogAuto,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -62,7 +62,7 @@ func TestEverythingSet(t *testing.T) {
 		"ILP_RETRY_BASE=1ms", "ILP_RETRY_MAX=1h", "ILP_BUFFER=1GiB", "ILP_MAX_RECORD=65536", "ILP_MAX_CLIENTS=7",
 		"ILP_CLIENT_IDLE_TIMEOUT=5m", "ILP_DRAIN_TIMEOUT=0s", "ILP_ADMIN=off", "ILP_LOG_LEVEL=DEBUG", "ILP_LOG_FORMAT=json",
 		"ILP_DELIVERY=At-Most-Once", "ILP_CONFIRM_BYTES=64KiB", "ILP_CONFIRM_INTERVAL=1m", "ILP_SETTLE=3s", "ILP_PATH_CHECK=OFF",
-		"ILP_REJECTED_FILE=some/file.jsonl", "ILP_ON_REJECTED=Disconnect",
+		"ILP_REJECTED_FILE=some/file.jsonl", "ILP_ON_REJECTED=Disconnect", "ILP_SANDBOX=Require", "ILP_MAX_CLIENTS_PER_ADDRESS=3",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +86,7 @@ func TestEverythingSet(t *testing.T) {
 		DialTimeout: time.Second, AuthTimeout: 2 * time.Second, RetryBase: time.Millisecond, RetryMax: time.Hour,
 		Buffer: GiB, MaxRecord: 64 * KiB, MaxClients: 7, ClientIdleTimeout: 5 * time.Minute, LogLevel: -4, LogFormat: LogJSON,
 		Delivery: AtMostOnce, ConfirmBytes: 64 * KiB, ConfirmInterval: time.Minute, Settle: 3 * time.Second,
-		RejectedFile: "some/file.jsonl", OnRejected: OnRejectedDisconnect,
+		RejectedFile: "some/file.jsonl", OnRejected: OnRejectedDisconnect, Sandbox: SandboxRequire, MaxClientsPerAddress: 3,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -155,6 +155,8 @@ func TestProblems(t *testing.T) {
 		"duration, rubbish":      {with("ILP_DRAIN_TIMEOUT=soon"), []string{"ILP_DRAIN_TIMEOUT: \"soon\" is not a duration"}},
 		"duration, huge":         {with("ILP_DRAIN_TIMEOUT=48h"), []string{"ILP_DRAIN_TIMEOUT: 48h0m0s is more than 1h0m0s"}},
 		"retry base over max":    {with("ILP_RETRY_BASE=1m"), []string{"ILP_RETRY_BASE: 1m0s is more than ILP_RETRY_MAX, which is 30s"}},
+		"sandbox":                {with("ILP_SANDBOX=yes"), []string{`ILP_SANDBOX: "yes" is none of on, off and require`}},
+		"per address":            {with("ILP_MAX_CLIENTS_PER_ADDRESS=-1"), []string{"ILP_MAX_CLIENTS_PER_ADDRESS: -1 is negative"}},
 		"idle timeout tiny":      {with("ILP_CLIENT_IDLE_TIMEOUT=1ms"), []string{"ILP_CLIENT_IDLE_TIMEOUT: "}},
 		"buffer small":           {with("ILP_BUFFER=1000KiB"), []string{"ILP_BUFFER: 1000KiB is less than 1MiB"}},
 		"buffer unit":            {with("ILP_BUFFER=64 MiB"), []string{"ILP_BUFFER: \"64 MiB\" is not a size: unknown unit \" MiB\""}},

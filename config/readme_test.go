@@ -42,7 +42,7 @@ func TestVariablesAreComplete(t *testing.T) {
 		}
 		seen[v.Name] = true
 	}
-	if len(seen) != 42 {
+	if len(seen) != 44 {
 		t.Errorf("%d variables", len(seen))
 	}
 }

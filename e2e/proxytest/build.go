@@ -17,15 +17,15 @@ import (
 )
 
 // raced is the proxy's binary with the race detector, plain the one that people
-// run. Each is built once per test process; if nothing changed since an earlier
+// run, which is static. Each is built once per test process; if nothing changed since an earlier
 // run that is quick.
 var (
-	raced = sync.OnceValues(func() (string, error) { return build("questdb-ilp-proxy", "-race") })
-	plain = sync.OnceValues(func() (string, error) { return build("questdb-ilp-proxy-plain", "-race=false") })
+	raced = sync.OnceValues(func() (string, error) { return build("questdb-ilp-proxy", "-race", "CGO_ENABLED=1") })
+	plain = sync.OnceValues(func() (string, error) { return build("questdb-ilp-proxy-plain", "-race=false", "CGO_ENABLED=0") })
 )
 
 // build builds the proxy and returns the path of the binary.
-func build(name, flag string) (string, error) {
+func build(name, flag, env string) (string, error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return "", err
@@ -43,6 +43,7 @@ func build(name, flag string) (string, error) {
 	path := filepath.Join(dir, name)
 	cmd := exec.CommandContext(context.Background(), "go", "build", flag, "-buildvcs=false", "-o", path, ".")
 	cmd.Dir = root
+	cmd.Env = append(os.Environ(), env)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building the proxy: %w\n%s", err, out)
 	}

@@ -23,6 +23,7 @@ import (
 	"questdb-ilp-proxy/proxy/delivery"
 	"questdb-ilp-proxy/proxy/rejected"
 	"questdb-ilp-proxy/proxy/rotation"
+	"questdb-ilp-proxy/proxy/sandbox"
 	"questdb-ilp-proxy/proxy/status"
 	"questdb-ilp-proxy/proxy/upstream"
 )
@@ -36,17 +37,18 @@ const adminGrace = time.Second
 
 // instance is one running proxy.
 type instance struct {
-	cfg      *config.Config
-	log      *slog.Logger
-	pool     *upstream.Pool
-	lanes    *delivery.Dispatcher
-	server   *proxy.Server
-	admin    *admin.Server // nil: off
-	rejected *rejected.Sink
-	rotation *rotation.Watcher
-	watch    watch
-	ending   atomic.Bool
-	drain    chan struct{} // has an element when the admin port was asked to end the proxy
+	cfg       *config.Config
+	log       *slog.Logger
+	pool      *upstream.Pool
+	lanes     *delivery.Dispatcher
+	server    *proxy.Server
+	admin     *admin.Server // nil: off
+	rejected  *rejected.Sink
+	rotation  *rotation.Watcher
+	sandboxed *sandbox.Metrics
+	watch     watch
+	ending    atomic.Bool
+	drain     chan struct{} // has an element when the admin port was asked to end the proxy
 
 	listeners []net.Listener
 	packets   []*net.UDPConn
@@ -69,6 +71,10 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) (exitCode 
 	signal.Ignore(syscall.SIGPIPE)
 
 	limitMemory(cfg)
+	if cfg.Sandbox != config.SandboxOff {
+		// As in the static binary: the C library's resolver opens whatever it likes.
+		net.DefaultResolver.PreferGo = true
+	}
 	p, err := newInstance(cfg, maxClients(cfg, log), log)
 	if err != nil {
 		return ExitFailure, err
@@ -76,6 +82,9 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) (exitCode 
 	defer p.close()
 	log = p.log
 	if err := p.listen(ctx); err != nil {
+		return ExitFailure, err
+	}
+	if err := p.sandbox(); err != nil {
 		return ExitFailure, err
 	}
 	p.start()
@@ -121,6 +130,7 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 	p.rotation = rotation.New(rotation.Options{
 		Files: cfg.Files(), Reload: p.reload, Logger: log, Metrics: rotation.NewMetrics(reg),
 	})
+	p.sandboxed = sandbox.NewMetrics(reg)
 	p.rejected, err = rejected.Open(rejected.Options{
 		Path: cfg.RejectedFile, Logger: log, Metrics: rejected.NewMetrics(reg),
 	})
