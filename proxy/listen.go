@@ -62,46 +62,38 @@ func (s *Server) Serve(l net.Listener) error {
 // admit makes a session of conn, waiting for a place if all are taken: then the
 // caller accepts nobody meanwhile, and writers wait in the kernel's backlog.
 func (s *Server) admit(conn net.Conn) {
-	if !isUnix(conn) && !s.o.Allow(remoteIP(conn)) {
-		s.m.refused.WithLabelValues(notAllowed).Inc()
-		s.limit.Log(s.ctx, slog.LevelWarn, "allow", "refused a connection; ILP_ALLOW says who may connect",
-			slog.String("remote", conn.RemoteAddr().String()))
+	from := remoteIP(conn)
+	if !isUnix(conn) && !s.o.Allow(from) {
+		s.refuse(conn, notAllowed, "refused a connection; ILP_ALLOW says who may connect")
+		return
+	}
+	if !s.addresses.take(from) {
+		s.refuse(conn, tooMany, "refused a connection: ILP_MAX_CLIENTS_PER_ADDRESS of its address are there",
+			slog.Int("limit", s.o.MaxClientsPerAddress))
+		return
+	}
+	if !s.takePlace() {
+		s.addresses.leave(from)
 		_ = conn.Close()
 		return
 	}
-	select {
-	case s.slots <- struct{}{}:
-	default:
-		s.waiting.Add(1)
-		s.m.waiting.Inc()
-		s.limit.Log(s.ctx, slog.LevelWarn, "clients", "ILP_MAX_CLIENTS writers are connected; more wait until one leaves",
-			slog.Int("limit", s.o.MaxClients))
-		var ended bool
-		select {
-		case s.slots <- struct{}{}:
-		case <-s.ctx.Done():
-			ended = true
-		}
-		s.waiting.Add(-1)
-		s.m.waiting.Dec()
-		if ended {
-			_ = conn.Close()
-			return
-		}
+	free := func() {
+		<-s.slots
+		s.addresses.leave(from)
 	}
 	se, err := newSession(s, conn)
 	if err != nil {
 		s.m.refused.WithLabelValues(acceptFailed).Inc()
 		s.limit.Log(s.ctx, slog.LevelError, "session", "cannot serve a writer", slog.Any("error", err))
-		<-s.slots
 		_ = conn.Close()
+		free()
 		return
 	}
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
 		se.close()
-		<-s.slots
+		free()
 		return
 	}
 	s.sessions[se] = struct{}{}
@@ -109,11 +101,41 @@ func (s *Server) admit(conn net.Conn) {
 	s.mu.Unlock()
 	s.m.accepted.Inc()
 	s.m.sessions.Inc()
-	go s.serve(se)
+	go s.serve(se, free)
 }
 
-// serve runs a session; it is a method so that goroutine dumps name it.
-func (s *Server) serve(se *session) {
+// refuse closes a connection that does not become a session.
+func (s *Server) refuse(conn net.Conn, reason, msg string, attrs ...slog.Attr) {
+	s.m.refused.WithLabelValues(reason).Inc()
+	s.limit.Log(s.ctx, slog.LevelWarn, reason, msg, append(attrs, slog.String("remote", conn.RemoteAddr().String()))...)
+	_ = conn.Close()
+}
+
+// takePlace waits for one of the places of ILP_MAX_CLIENTS; it reports false if the
+// server ends first.
+func (s *Server) takePlace() bool {
+	select {
+	case s.slots <- struct{}{}:
+		return true
+	default:
+	}
+	s.waiting.Add(1)
+	s.m.waiting.Inc()
+	defer s.waiting.Add(-1)
+	defer s.m.waiting.Dec()
+	s.limit.Log(s.ctx, slog.LevelWarn, "clients", "ILP_MAX_CLIENTS writers are connected; more wait until one leaves",
+		slog.Int("limit", s.o.MaxClients))
+	select {
+	case s.slots <- struct{}{}:
+		return true
+	case <-s.ctx.Done():
+		return false
+	}
+}
+
+// serve runs a session, and frees its place; it is a method so that goroutine dumps
+// name it.
+func (s *Server) serve(se *session, free func()) {
 	defer s.wg.Done()
 	reason := se.run(s.ctx)
 	s.mu.Lock()
@@ -122,7 +144,7 @@ func (s *Server) serve(se *session) {
 	s.m.ended.WithLabelValues(reason).Inc()
 	s.m.sessions.Dec()
 	se.close()
-	<-s.slots
+	free()
 }
 
 // isUnix reports whether conn came by a Unix socket: the mode of its file says

@@ -15,6 +15,7 @@ const (
 	endRejected  = "rejected"
 	acceptFailed = "accept_failed"
 	notAllowed   = "not_allowed"
+	tooMany      = "too_many"
 )
 
 // Metrics are what this package counts. Every series exists from the start.
@@ -60,7 +61,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		ended: vec("sessions_ended_total", "Sessions that ended, by reason.",
 			"reason", endByWriter, endIdle, endError, endDrain, endNoMemory, endRejected),
 		refused: vec("connections_refused_total", "Connections that did not become a session, by reason.",
-			"reason", notAllowed, acceptFailed),
+			"reason", notAllowed, tooMany, acceptFailed),
 		fragmentMemory: gauge("fragment_memory_bytes", "Bytes of memory that records hold whose end was not read yet."),
 		fragmentLimit:  gauge("fragment_memory_limit_bytes", "Bytes of memory that such records may hold."),
 	}

@@ -30,6 +30,9 @@ type Options struct {
 	// MaxClients is how many writers are served at a time, 10,000 if zero. More
 	// are not accepted until one leaves.
 	MaxClients int
+	// MaxClientsPerAddress is how many connections one address may have, no limit if
+	// zero. Those over it are closed.
+	MaxClientsPerAddress int
 	// IdleTimeout is how long a writer may say nothing before it is
 	// disconnected; zero means for ever.
 	IdleTimeout time.Duration
@@ -54,6 +57,8 @@ type Server struct {
 	limit *logging.Limiter
 	m     *Metrics
 	slots chan struct{}
+	// addresses is how many connections each address has.
+	addresses addresses
 	// fragments is what the sessions' unfinished records hold, in bytes.
 	fragments atomic.Int64
 	// records is how many whole records were read, those rejected included.
@@ -102,6 +107,7 @@ func NewServer(o Options) *Server {
 		listeners: make(map[net.Listener]chan struct{}),
 		sessions:  make(map[*session]struct{}),
 		packets:   make(map[*packets]struct{}),
+		addresses: addresses{limit: o.MaxClientsPerAddress},
 	}
 	s.m.fragmentLimit.Set(float64(o.FragmentMemory))
 	s.ctx, s.cancel = context.WithCancel(context.Background())

@@ -3,8 +3,10 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -47,6 +49,102 @@ func TestAllow(t *testing.T) {
 	send(t, c, "t v=1i\n")
 	h.arrived(t, "t v=1i\n")
 	_ = c.Close()
+}
+
+// dialFrom connects a writer from an address of its own.
+func dialFrom(t *testing.T, from, addr string) net.Conn {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: patience}
+	c, err := d.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// TestMaxClientsPerAddress has one address connect again and again: it keeps what it
+// may have, takes no place from others, and fills no log. Through a socket for IPv6,
+// which sees it within IPv6, it is the same address.
+func TestMaxClientsPerAddress(t *testing.T) {
+	h := start(t, Options{MaxClients: 5, MaxClientsPerAddress: 2}, delivery.Options{})
+	both, err := net.Listen("tcp", "[::]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = h.Serve(both) }()
+	go func() { _ = h.Serve(unix) }()
+	mapped := fmt.Sprintf("127.0.0.1:%d", both.Addr().(*net.TCPAddr).Port)
+	want := ""
+	row := func(c net.Conn) {
+		t.Helper()
+		line := fmt.Sprintf("t v=%di\n", len(want))
+		send(t, c, line)
+		want += line
+		h.arrived(t, want)
+	}
+
+	greedy := []net.Conn{dialFrom(t, "127.0.0.2", h.addr), dialFrom(t, "127.0.0.2", mapped)}
+	row(greedy[0])
+	row(greedy[1])
+	const over = 50
+	for i := range over {
+		awaitEnd(t, dialFrom(t, "127.0.0.2", []string{h.addr, mapped}[i%2]))
+	}
+	if n := testutil.ToFloat64(h.m.refused.WithLabelValues(tooMany)); n != over {
+		t.Errorf("%v connections refused, want %d", n, over)
+	}
+	if n := strings.Count(h.log.String(), "ILP_MAX_CLIENTS_PER_ADDRESS"); n != 1 {
+		t.Errorf("logged %d times, want once", n)
+	}
+	// Those it has go on, and so do others: another address, and Unix sockets, of
+	// which each is more than one address may have.
+	row(greedy[0])
+	row(dialFrom(t, "127.0.0.3", h.addr))
+	var local []net.Conn
+	for range 2 {
+		c, err := net.Dial("unix", unix.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		row(c)
+		local = append(local, c)
+	}
+	if n := h.Sessions(); n != 5 {
+		t.Errorf("%d sessions, want 5", n)
+	}
+	// All places are taken. Whoever waits for one counts too, and not any more when
+	// the connection has ended.
+	_ = local[0].Close()
+	await(t, "a place", func() bool { return h.Sessions() == 4 })
+	_ = greedy[1].Close()
+	await(t, "another", func() bool { return h.Sessions() == 3 })
+	row(dialFrom(t, "127.0.0.2", mapped))
+	awaitEnd(t, dialFrom(t, "127.0.0.2", h.addr))
+}
+
+// TestAddressesAreForgotten keeps no memory of those that left.
+func TestAddressesAreForgotten(t *testing.T) {
+	a := addresses{limit: 1}
+	one, two := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	if !a.take(one) || a.take(one) || !a.take(two) || !a.take(netip.Addr{}) || !a.take(netip.Addr{}) {
+		t.Error("not each its own")
+	}
+	a.leave(one)
+	a.leave(netip.Addr{})
+	if !a.take(one) || len(a.conns) != 2 {
+		t.Errorf("%v", a.conns)
+	}
+	a.leave(one)
+	a.leave(two)
+	if len(a.conns) != 0 {
+		t.Errorf("left behind: %v", a.conns)
+	}
 }
 
 // brokenListener fails a few times, as a listener without file handles does.

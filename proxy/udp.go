@@ -178,7 +178,7 @@ func (p *packets) read(ctx context.Context) error {
 
 func (p *packets) refuse(from netip.AddrPort) {
 	p.srv.m.refused.WithLabelValues(notAllowed).Inc()
-	p.srv.limit.Log(p.srv.ctx, slog.LevelWarn, "allow", "refused a datagram; ILP_ALLOW says who may send",
+	p.srv.limit.Log(p.srv.ctx, slog.LevelWarn, "datagram", "refused a datagram; ILP_ALLOW says who may send",
 		slog.String("remote", from.String()))
 }
 

@@ -161,7 +161,7 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 	})
 	p.server = proxy.NewServer(proxy.Options{
 		Dispatcher: p.lanes, Allow: allow(cfg),
-		MaxClients: clients, IdleTimeout: cfg.ClientIdleTimeout,
+		MaxClients: clients, MaxClientsPerAddress: cfg.MaxClientsPerAddress, IdleTimeout: cfg.ClientIdleTimeout,
 		MaxRecord: int(cfg.MaxRecord), FragmentMemory: fragments,
 		Stamp:  bool(cfg.Stamp),
 		Logger: log, Metrics: proxy.NewMetrics(reg),
