@@ -111,7 +111,7 @@ type Config struct {
 	StatusRecords Switch `env:"ILP_STATUS_RECORDS" envDefault:"false" desc:"Show the beginning of rejected records on the status page; whoever reaches ${ILP_ADMIN}$ can read it" hint:"true or false"`
 
 	// AdminHosts is by which names the admin port may be asked.
-	AdminHosts HostNames `env:"ILP_ADMIN_HOSTS" desc:"Names, comma-separated, by which ${ILP_ADMIN}$ may be asked beside localhost and IP addresses, like a service's: others are refused, so that no page in a browser gets at it under a name of its own (DNS rebinding). Unset, off loopback any name will do" hint:"host names without ports, comma-separated, like proxy.monitoring.svc"`
+	AdminHosts HostNames `env:"ILP_ADMIN_HOSTS" desc:"Names, comma-separated, by which ${ILP_ADMIN}$ may be asked beside localhost and IP addresses, like a service's: others are refused, so that no page in a browser gets at it under a name of its own (DNS rebinding). Unset, off loopback, names without a dot will do too" hint:"host names without ports, comma-separated, like proxy.monitoring.svc"`
 
 	// AdminToken is what whoever ends the proxy by the admin port has to know.
 	AdminToken auth.Secret `env:"ILP_ADMIN_TOKEN" desc:"Token that ${drain}$ needs (and ${ILP_ADMIN_PPROF}$), of 16 characters or more. Without one the proxy can be ended by HTTP only if ${ILP_ADMIN}$ is loopback" hint:"at least 16 printable characters without spaces, of a random generator"`

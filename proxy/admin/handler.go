@@ -4,11 +4,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/netip"
 	"runtime/debug"
-	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -65,11 +62,7 @@ func newHandler(opts Options, loopback bool) http.Handler {
 		})
 	}
 
-	h := recoverPanics(opts.Logger, mux)
-	if loopback || len(opts.Hosts) > 0 {
-		h = onlyOwnNames(opts.Hosts, loopback, h)
-	}
-	return securityHeaders(h)
+	return securityHeaders(newNames(opts, loopback).only(recoverPanics(opts.Logger, mux)))
 }
 
 func writeText(w http.ResponseWriter, status int, text string) {
@@ -88,50 +81,6 @@ func securityHeaders(next http.Handler) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		next.ServeHTTP(w, r)
 	})
-}
-
-// onlyOwnNames refuses a request that was made for a name that is neither this machine's nor one of hosts. Only programs on this
-// machine reach a loopback address, but a browser is one of them, and off loopback a browser may be near enough: a page from anywhere can let its own name resolve to 127.0.0.1 (DNS rebinding) and would read
-// the answers as its own. The browser still sends that name as the Host. Who sends none (HTTP/1.0 from a script) is no browser.
-func onlyOwnNames(hosts []string, loopback bool, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		name := hostName(r.Host)
-		_, err := netip.ParseAddr(name)
-		ip := err == nil && !loopback // no page is of a name that looks like one
-		if r.Host != "" && !isLoopbackName(r.Host) && !ip && !slices.Contains(hosts, strings.ToLower(name)) {
-			writeText(w, http.StatusMisdirectedRequest,
-				"this address answers only to localhost, IP addresses of its own and the names in ILP_ADMIN_HOSTS as the Host\n")
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// hostName returns a Host header without its port and without the brackets of an IPv6 address; "" if it is none.
-func hostName(host string) string {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		return name
-	}
-	inner, bracket := strings.CutPrefix(host, "[")
-	if !bracket {
-		return host
-	}
-	name, whole := strings.CutSuffix(inner, "]")
-	if !whole {
-		return ""
-	}
-	return name
-}
-
-// isLoopbackName reports whether a Host header names this machine itself: localhost or a loopback address, with any port (a
-// forwarded port has another number).
-func isLoopbackName(host string) bool {
-	name := hostName(host)
-	if strings.EqualFold(name, "localhost") {
-		return true
-	}
-	addr, err := netip.ParseAddr(name)
-	return err == nil && addr.Unmap().IsLoopback()
 }
 
 // recoverPanics makes a panic of a handler a 500 and a line in the log, with the stack.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 
@@ -102,49 +103,76 @@ func TestReadinessFlips(t *testing.T) {
 
 func TestHost(t *testing.T) {
 	tests := []struct {
-		host string
-		ok   bool
+		host     string
+		ok, open bool // on loopback; elsewhere
 	}{
-		{"localhost", true},
-		{"localhost:9090", true},
-		{"LocalHost:1", true},
-		{"127.0.0.1", true},
-		{"127.0.0.1:9090", true},
-		{"127.1.2.3:9090", true},
-		{"[::1]", true},
-		{"[::1]:9090", true},
-		{"[::ffff:127.0.0.1]:9090", true},
-		{"", true}, // HTTP/1.0 without a Host: no browser
-		{":9090", false},
-		{"evil.example", false},
-		{"evil.example:9090", false},
-		{"localhost.evil.example", false},
-		{"127.0.0.1.evil.example:9090", false},
-		{"evil.example:localhost", false},
-		{"0.0.0.0:9090", false},
-		{"[::]:9090", false},
-		{"192.168.1.1", false},
-		{"2130706433", false}, // 127.0.0.1 as browsers may write it; they send it normalized
-		{"[::1", false},
-		{"[evil.example]", false},
+		{"localhost", true, true},
+		{"localhost:9090", true, true},
+		{"LocalHost:1", true, true},
+		{"127.0.0.1", true, true},
+		{"127.0.0.1:9090", true, true},
+		{"127.1.2.3:9090", true, true},
+		{"[::1]", true, true},
+		{"[::1]:9090", true, true},
+		{"[::ffff:127.0.0.1]:9090", true, true},
+		{"", true, true}, // HTTP/1.0 without a Host: no browser
+		{"192.168.1.1", false, true},
+		{"192.168.1.1:9090", false, true}, // Prometheus by a pod's address
+		{"[fd00::7]:9090", false, true},
+		{"0.0.0.0:9090", false, true},
+		{"[::]:9090", false, true},
+		{"proxy:9090", false, true}, // nobody owns a name without a dot
+		{"Ilp_proxy-2", false, true},
+		{"2130706433", false, true}, // 127.0.0.1 as browsers may write it; they send it normalized
+		{":9090", false, false},
+		{"evil.example", false, false},
+		{"evil.example:9090", false, false},
+		{"evil.", false, false},
+		{"localhost.evil.example", false, false},
+		{"127.0.0.1.evil.example:9090", false, false},
+		{"evil.example:localhost", false, false},
+		{"proxy.monitoring.svc:9090", false, false},
+		{"evil\u3002example", false, false},
+		{"ev%69l", false, false},
+		{"[::1", false, false},
+		{"[evil.example]", false, false},
 	}
 	loopback, open := newHandler(testOptions(), true), newHandler(testOptions(), false)
 	for _, tt := range tests {
 		t.Run(tt.host, func(t *testing.T) {
 			for _, path := range []string{"/", "/livez", "/readyz", "/metrics", "/none"} {
 				setHost := func(r *http.Request) { r.Host = tt.host }
-				w := get(loopback, path, setHost)
-				if refused := w.Code == http.StatusMisdirectedRequest; refused == tt.ok {
-					t.Errorf("%s on loopback: status %d, answered should be %v", path, w.Code, tt.ok)
-				}
-				if !tt.ok && !strings.Contains(w.Body.String(), "localhost") {
-					t.Errorf("%s: the refusal %q does not say what would be answered", path, w.Body)
-				}
-				if w := get(open, path, setHost); w.Code == http.StatusMisdirectedRequest {
-					t.Errorf("%s off loopback was refused: any name may be this machine's", path)
+				for where, c := range map[string]struct {
+					h  http.Handler
+					ok bool
+				}{"on loopback": {loopback, tt.ok}, "off loopback": {open, tt.open}} {
+					w := get(c.h, path, setHost)
+					if refused := w.Code == http.StatusMisdirectedRequest; refused == c.ok {
+						t.Errorf("%s %s: status %d, answered should be %v", path, where, w.Code, c.ok)
+					}
+					if !c.ok && (!strings.Contains(w.Body.String(), "localhost") || !strings.Contains(w.Body.String(), "ILP_ADMIN_HOSTS")) {
+						t.Errorf("%s %s: the refusal %q does not say what would be answered", path, where, w.Body)
+					}
 				}
 			}
 		})
+	}
+}
+
+// The names of the address itself, and of the machine, are its own, with a dot or without.
+func TestOwnNames(t *testing.T) {
+	machine, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := testOptions()
+	opts.Addr, opts.Hosts = "Metrics.Corp.example:9090", []string{"other"}
+	for host, want := range map[string]int{
+		"metrics.corp.example:1234": 200, machine: 200, machine + ":9090": 200, "other": 200, "plain": 421, "x.corp.example": 421,
+	} {
+		if w := get(newHandler(opts, false), "/metrics", func(r *http.Request) { r.Host = host }); w.Code != want {
+			t.Errorf("%q: %d, want %d", host, w.Code, want)
+		}
 	}
 }
 

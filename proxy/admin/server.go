@@ -47,8 +47,9 @@ type Options struct {
 	// Ready returns nil when records can be delivered, else why not, in words for whoever operates the proxy. It is called for
 	// each /readyz, concurrently, and must not block. Nil: always ready.
 	Ready func() error
-	// Hosts are names, in lower case, that requests may be for beside localhost and IP addresses (on a loopback address: loopback
-	// ones). Without any, a server that is not on a loopback address answers to every name.
+	// Hosts are names, in lower case, that requests may be for beside localhost, IP addresses (on a loopback address: loopback
+	// ones), Addr's own name and, off loopback, the machine's. Without any, a server that is not on a loopback address answers
+	// to names without a dot as well.
 	Hosts []string
 	// Drain asks the proxy to end. It must not block, and may be called more than once. Nil: it can't be asked here.
 	Drain func()

@@ -109,10 +109,17 @@ func TestZeroOptions(t *testing.T) {
 	}
 }
 
-func TestHostIsCheckedOnLoopbackOnly(t *testing.T) {
-	for addr, want := range map[string]int{"127.0.0.1:0": 421, "0.0.0.0:0": 200} {
-		t.Run(addr, func(t *testing.T) {
-			s := start(t, Options{Addr: addr}, defaultLimits)
+func TestHostIsChecked(t *testing.T) {
+	for _, c := range []struct {
+		addr, host string
+		want       int
+	}{
+		{"127.0.0.1:0", "proxy.example", 421}, {"0.0.0.0:0", "proxy.example", 421},
+		{"127.0.0.1:0", "proxy", 421}, {"0.0.0.0:0", "proxy", 200},
+		{"127.0.0.1:0", "10.0.0.7:9090", 421}, {"0.0.0.0:0", "10.0.0.7:9090", 200},
+	} {
+		t.Run(c.addr+" "+c.host, func(t *testing.T) {
+			s := start(t, Options{Addr: c.addr}, defaultLimits)
 			_, port, err := net.SplitHostPort(s.Addr().String())
 			if err != nil {
 				t.Fatal(err)
@@ -122,7 +129,7 @@ func TestHostIsCheckedOnLoopbackOnly(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			if _, err := io.WriteString(conn, "GET /livez HTTP/1.1\r\nHost: proxy.example\r\n\r\n"); err != nil {
+			if _, err := io.WriteString(conn, "GET /livez HTTP/1.1\r\nHost: "+c.host+"\r\n\r\n"); err != nil {
 				t.Fatal(err)
 			}
 			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -130,8 +137,8 @@ func TestHostIsCheckedOnLoopbackOnly(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer resp.Body.Close()
-			if resp.StatusCode != want {
-				t.Errorf("%s, want %d", resp.Status, want)
+			if resp.StatusCode != c.want {
+				t.Errorf("%s, want %d", resp.Status, c.want)
 			}
 		})
 	}
