@@ -8,6 +8,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(confineEnv); dir != "" {
+		confine(dir, os.Args[1:])
+	}
 	// Run again by startRelay: toxiproxy leaves goroutines behind.
 	if upstream := os.Getenv(relayEnv); upstream != "" {
 		relay(upstream)

@@ -47,6 +47,8 @@ type Options struct {
 	// Namespace is the network namespace in which the process runs, "" for this
 	// one's. It needs root.
 	Namespace string
+	// Under is a command that is given the proxy's path and arguments, and becomes it.
+	Under []string
 	// Files is how many files the process may have open, 0 for as many as this one.
 	Files uint64
 	// Pass are the sockets that the process gets as systemd passes them, by name.
@@ -105,6 +107,10 @@ func (o Options) Launch(t testing.TB, env Env, args ...string) *Proxy {
 		// Only the process itself knows the id that it has to be told.
 		args = append([]string{"-c", `export LISTEN_PID=$$ && exec "$0" "$@"`, path}, args...)
 		path = "/bin/sh"
+	}
+	if len(o.Under) > 0 {
+		args = slices.Concat(o.Under[1:], []string{path}, args)
+		path = o.Under[0]
 	}
 	if o.Namespace != "" {
 		args = append([]string{"netns", "exec", o.Namespace, path}, args...) // becomes the proxy
