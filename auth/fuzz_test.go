@@ -1,8 +1,12 @@
 package auth
 
 import (
+	"crypto/ecdsa"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"strings"
 	"testing"
@@ -79,4 +83,44 @@ func onlyPrintable(b []byte) bool {
 		}
 	}
 	return true
+}
+
+// FuzzNewKey takes key ids and scalars: what is accepted fits on a line of auth.txt,
+// signs for the public half there, and no error shows the scalar.
+func FuzzNewKey(f *testing.F) {
+	f.Add(docID, docD)
+	f.Add("#a", docD+"=")
+	f.Add("a b", "AAAA")
+	f.Add(docD, docD)
+	f.Add("\xff", strings.Repeat("_", 43))
+	f.Add("x", "AP"+docD)
+	f.Fuzz(func(t *testing.T, id, d string) {
+		key, err := NewKey(id, NewSecret(d))
+		if err != nil {
+			if len(d) >= 20 && !strings.Contains(id, d) && strings.Contains(err.Error(), d) {
+				t.Fatalf("the scalar is in the error: %v", err)
+			}
+			return
+		}
+		fields := strings.Fields(key.AuthLine())
+		if len(fields) != 4 || fields[0] != id || strings.ContainsAny(key.AuthLine(), "\r\n") {
+			t.Fatalf("the line is %q", key.AuthLine())
+		}
+		public, err := NewPublicKey(fields[0], fields[2], fields[3])
+		if err != nil {
+			t.Fatal(err)
+		}
+		signature, err := key.Sign([]byte(testChallenge))
+		if err != nil || len(signature) != 64 {
+			t.Fatalf("%d bytes, %v", len(signature), err)
+		}
+		digest := sha256.Sum256([]byte(testChallenge))
+		r, s := new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])
+		if !ecdsa.Verify(public.ECDSA(), digest[:], r, s) {
+			t.Error("the signature is not that of the key in the line")
+		}
+		if shown := fmt.Sprintf("%v %+v %#v %s", key, *key, key, NewSecret(d)); strings.Contains(shown, d) {
+			t.Errorf("the scalar is printed: %s", shown)
+		}
+	})
 }

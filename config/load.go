@@ -3,8 +3,11 @@ package config
 import (
 	"errors"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/caarlos0/env/v10"
 )
@@ -57,6 +60,9 @@ func known(environ []string, problems *Errors) map[string]string {
 			continue
 		}
 		if strings.HasPrefix(name, "ILP_") && !isServiceLink(name, value) {
+			if !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+				name = strconv.QuoteToASCII(name)
+			}
 			problems.add(name, "unknown variable", nearest(name, mapKeys(names))+", which is the nearest name, or not set")
 		}
 	}

@@ -7,7 +7,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"os"
+	"strings"
 	"testing"
+
+	"questdb-ilp-proxy/auth"
 )
 
 // Whatever arrives, the answer is one of those that are meant, and only the names of this machine get content.
@@ -68,5 +73,89 @@ func FuzzRequest(f *testing.F) {
 		}
 		_, _ = io.Copy(io.Discard, resp.Body)
 		_ = resp.Body.Close()
+	})
+}
+
+// FuzzHost asks for names, on loopback and elsewhere. A browser sends as Host what is in the page's address: a name with a dot
+// that nobody listed gets no answer.
+func FuzzHost(f *testing.F) {
+	for _, seed := range []string{"localhost:9090", "evil.example", "127.0.0.1.evil.example:80", "[::1]:9090", "[evil.example]", "10.0.0.1", "proxy", "a:b:c",
+		"evil.example.", "[::1%25evil.example]", "0x7f.1", "listed.example:1", "\u3002", "LISTED.example", "a:X.0"} {
+		f.Add(seed)
+	}
+	type server struct {
+		h                http.Handler
+		loopback, listed bool
+	}
+	var servers []server
+	for _, loopback := range []bool{true, false} {
+		for _, listed := range []bool{true, false} {
+			opts := testOptions()
+			opts.Addr = "own.example:9090"
+			if listed {
+				opts.Hosts = []string{"listed.example"}
+			}
+			servers = append(servers, server{newHandler(opts, loopback), loopback, listed})
+		}
+	}
+	machine, _ := os.Hostname()
+	f.Fuzz(func(t *testing.T, host string) {
+		if host == "" {
+			return // no browser
+		}
+		name := host
+		if u, err := url.Parse("http://" + host); err == nil {
+			name = u.Hostname() // as a browser takes it apart
+		}
+		ip := net.ParseIP(strings.Split(name, "%")[0])
+		for _, s := range servers {
+			w := get(s.h, "/livez", func(r *http.Request) { r.Host = host })
+			if w.Code != http.StatusOK && w.Code != http.StatusMisdirectedRequest {
+				t.Fatalf("%q: %d", host, w.Code)
+			}
+			may := strings.EqualFold(name, "localhost") || strings.EqualFold(name, "own.example")
+			switch {
+			case ip != nil:
+				may = may || !s.loopback || ip.IsLoopback()
+			case s.listed:
+				may = may || strings.EqualFold(name, "listed.example") || !s.loopback && strings.EqualFold(name, machine)
+			case !s.loopback:
+				may = may || !strings.Contains(name, ".") || strings.EqualFold(name, machine)
+			}
+			if w.Code == http.StatusOK && !may {
+				t.Errorf("%q is answered (%+v)", host, s)
+			}
+		}
+	})
+}
+
+// FuzzAuthorization ends the proxy only for who has the token, and reads no profile without.
+func FuzzAuthorization(f *testing.F) {
+	const token = "0123456789abcdef"
+	for _, seed := range []string{"Bearer " + token, "bearer " + token, "Bearer  " + token, "Bearer " + token + " ", "Bearer", token, "Basic " + token, "", "Bearer " + token[1:], "Bearer\t" + token} {
+		f.Add(seed)
+	}
+	opts := testOptions()
+	opts.Token, opts.Pprof = auth.NewSecret(token), true
+	var drained int
+	opts.Drain = func() { drained++ }
+	loopback, open := newHandler(opts, true), newHandler(opts, false)
+	f.Fuzz(func(t *testing.T, header string) {
+		scheme, rest, _ := strings.Cut(header, " ")
+		may := strings.EqualFold(scheme, "Bearer") && rest == token
+		for _, h := range []http.Handler{loopback, open} {
+			drained = 0
+			w := get(h, "/drain", func(r *http.Request) {
+				r.Method = http.MethodPost
+				r.Header["Authorization"] = []string{header}
+			})
+			if want := map[bool]int{true: http.StatusAccepted, false: http.StatusUnauthorized}[may]; w.Code != want || (drained == 1) != may {
+				t.Errorf("%q: %d, asked to end %d times", header, w.Code, drained)
+			}
+			w = get(h, "/debug/pprof/cmdline", func(r *http.Request) { r.Header["Authorization"] = []string{header} })
+			if (w.Code == http.StatusOK) != may {
+				t.Errorf("%q: profiles are %d", header, w.Code)
+			}
+		}
 	})
 }

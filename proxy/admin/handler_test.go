@@ -134,6 +134,7 @@ func TestHost(t *testing.T) {
 		{"proxy.monitoring.svc:9090", false, false},
 		{"evil\u3002example", false, false},
 		{"ev%69l", false, false},
+		{"proxy:evil.example", false, false},
 		{"[::1", false, false},
 		{"[evil.example]", false, false},
 	}

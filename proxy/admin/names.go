@@ -68,7 +68,10 @@ func isPlain(name string) bool {
 
 // hostName returns a Host header without its port and without the brackets of an IPv6 address; "" if it is none.
 func hostName(host string) string {
-	if name, _, err := net.SplitHostPort(host); err == nil {
+	if name, port, err := net.SplitHostPort(host); err == nil {
+		if strings.Trim(port, "0123456789") != "" {
+			return ""
+		}
 		return name
 	}
 	inner, bracket := strings.CutPrefix(host, "[")

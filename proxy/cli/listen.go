@@ -10,8 +10,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/coreos/go-systemd/v22/activation"
-
 	"questdb-ilp-proxy/config"
 )
 
@@ -29,8 +27,11 @@ func (p *instance) openListeners(ctx context.Context) (err error) {
 			}
 		}
 	}()
-	// Taken even if nobody asked for them: they are not for children.
-	passed := activation.Files(true)
+	// Taken even if nobody asked for them: they are not for others.
+	passed, err := passedFiles()
+	if err != nil {
+		return err
+	}
 	defer func() {
 		for _, f := range passed {
 			_ = f.Close() // the listeners have copies
