@@ -3,6 +3,7 @@ package cli
 import (
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -40,5 +41,20 @@ func TestPassable(t *testing.T) {
 	_ = w.Close()
 	if isPassable(1 << 20) {
 		t.Error("a file that is not open was one")
+	}
+}
+
+// TestTooManyPassed has LISTEN_FDS claim files that systemd did not pass: not one is
+// taken over.
+func TestTooManyPassed(t *testing.T) {
+	t.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
+	t.Setenv("LISTEN_FDS", "1000000")
+	files, err := passedFiles()
+	if err == nil || len(files) > 0 || !strings.Contains(err.Error(), "LISTEN_FDS") {
+		t.Errorf("%d files, %v", len(files), err)
+	}
+	t.Setenv("LISTEN_PID", "1") // for another process: that is no fault
+	if files, err := passedFiles(); err != nil || len(files) > 0 {
+		t.Errorf("%d files, %v", len(files), err)
 	}
 }
