@@ -12,14 +12,14 @@ import (
 // maxLinks is how many symbolic links the kernel follows at most.
 const maxLinks = 40
 
-// places returns the folders in which the files at paths lie, and in which there
-// may be others in their place: by name, and by each symbolic link on the way,
-// which may be swapped. Of a file that is mounted by itself, as into a container,
-// it is the file: nothing can take its place.
-func places(paths []string) []string {
+// places returns the folders in which the files at paths lie: by name, and in truth,
+// where there are symbolic links on the way. With links, it is also the folder of each
+// such link, so that it may be swapped. Of a file that is mounted by itself, as into a
+// container, it is the file: nothing can take its place.
+func places(paths []string, links bool) []string {
 	var all []string
 	for _, path := range paths {
-		all = append(all, placesOf(path)...)
+		all = append(all, placesOf(path, links)...)
 	}
 	slices.Sort(all)
 	all = slices.Compact(all)
@@ -31,7 +31,7 @@ func places(paths []string) []string {
 	})
 }
 
-func placesOf(path string) []string {
+func placesOf(path string, links bool) []string {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil // the working folder is gone: so is the file
@@ -48,7 +48,7 @@ func placesOf(path string) []string {
 			break
 		}
 		// /var/run and the like are the system's, which swaps no files by them.
-		if folder := filepath.Dir(link); strings.Count(folder, "/") > 1 {
+		if folder := filepath.Dir(link); links && strings.Count(folder, "/") > 1 {
 			folders = append(folders, folder)
 		}
 		path = next

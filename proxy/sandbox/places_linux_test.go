@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -57,10 +58,27 @@ func TestPlaces(t *testing.T) {
 				}
 				test.want = []string{real} // and not /proc
 			}
-			if got := places(test.paths); !slices.Equal(got, test.want) {
+			if got := places(test.paths, true); !slices.Equal(got, test.want) {
 				t.Errorf("places(%q)\n got %q\nwant %q", test.paths, got, test.want)
 			}
 		})
+	}
+}
+
+// TestPlacesToWrite leaves out where links lie: /var/lib/private is behind one that lies
+// in /var/lib.
+func TestPlacesToWrite(t *testing.T) {
+	t.Parallel()
+	root, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.MkdirAll(filepath.Join(root, "lib/private/proxy"), 0o700), os.Symlink("private/proxy", filepath.Join(root, "lib/proxy"))); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{filepath.Join(root, "lib/private/proxy")}
+	if got := places([]string{filepath.Join(root, "lib/proxy/rejected.jsonl")}, false); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
@@ -78,7 +96,7 @@ func TestMountedFile(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := places([]string{file}); !slices.Equal(got, []string{dir}) {
+	if got := places([]string{file}, true); !slices.Equal(got, []string{dir}) {
 		t.Errorf("not mounted: %q", got)
 	}
 	if err := unix.Mount(file, file, "", unix.MS_BIND, ""); err != nil {
@@ -89,7 +107,7 @@ func TestMountedFile(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if got := places([]string{file}); !slices.Equal(got, []string{file}) {
+	if got := places([]string{file}, true); !slices.Equal(got, []string{file}) {
 		t.Errorf("mounted: %q", got)
 	}
 }

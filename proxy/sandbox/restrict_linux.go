@@ -82,15 +82,15 @@ func (o Options) rules(r *Result) []landlock.Rule {
 			rules = append(rules, landlock.PathAccess(rights, path).IgnoreIfMissing())
 		}
 	}
-	r.Readable = places(o.reads())
+	r.Readable = places(o.reads(), true)
 	for _, path := range r.Readable {
 		allow(path, readFile, readAll)
 	}
-	r.Writable = places(o.Append)
+	r.Writable = places(o.Append, false)
 	for _, path := range r.Writable {
 		allow(path, appendFile, appendAll)
 	}
-	for _, path := range places(o.Remove) {
+	for _, path := range places(o.Remove, false) {
 		allow(path, 0, removeAll)
 	}
 	if o.Names {
