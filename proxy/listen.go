@@ -6,7 +6,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -43,6 +46,9 @@ func (s *Server) Serve(l net.Listener) error {
 		case s.ctx.Err() != nil || errors.Is(err, net.ErrClosed):
 			return ErrServerClosed
 		case s.lastCall.Load() && errors.Is(err, os.ErrDeadlineExceeded):
+			if s.acceptOneMore(l) {
+				continue
+			}
 			_ = l.Close()
 			return ErrServerClosed
 		}
@@ -57,6 +63,39 @@ func (s *Server) Serve(l net.Listener) error {
 			t.Stop()
 		}
 	}
+}
+
+// acceptOneMore takes the deadline off l if somebody has connected there already, and
+// admits one. On a busy machine a deadline may be over before anybody could look.
+func (s *Server) acceptOneMore(l net.Listener) bool {
+	conn, ok := l.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return false
+	}
+	waiting := false
+	_ = raw.Control(func(fd uintptr) {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		waiting = err == nil && n > 0
+	})
+	return waiting && s.acceptOne(l)
+}
+
+// acceptOne admits a writer that is there, and sets l's deadline anew.
+func (s *Server) acceptOne(l net.Listener) bool {
+	limited, ok := l.(interface{ SetDeadline(time.Time) error })
+	if !ok || limited.SetDeadline(time.Time{}) != nil {
+		return false
+	}
+	conn, err := l.Accept() // or another process was quicker, until l is closed
+	if err != nil {
+		return false
+	}
+	s.admit(conn)
+	return limited.SetDeadline(past) == nil
 }
 
 // admit makes a session of conn, waiting for a place if all are taken: then the

@@ -148,7 +148,7 @@ func (s *Server) Shutdown(ctx context.Context) {
 	if deadline, ok := ctx.Deadline(); ok {
 		half = time.Now().Add(time.Until(deadline) / 2)
 	}
-	s.callLast()
+	s.callLast(half)
 	for _, se := range s.close() {
 		se.drain(half)
 	}
@@ -175,16 +175,17 @@ func (s *Server) Shutdown(ctx context.Context) {
 	<-done
 }
 
-// lastCallFor is how long writers are still accepted at the end, and callLastLimit
-// how long that may take where all places are taken.
+// lastCallFor is how long writers may still come at the end, and callLastLimit how long
+// it may take to accept those who came, on a busy machine, or where all places are
+// taken.
 const (
 	lastCallFor   = 10 * time.Millisecond
-	callLastLimit = 100 * time.Millisecond
+	callLastLimit = time.Second
 )
 
 // callLast has the listeners accept who is connected already, as far as the writer can
 // tell, and end: a shell command that wrote its row and closed is not to lose it.
-func (s *Server) callLast() {
+func (s *Server) callLast(half time.Time) {
 	s.lastCall.Store(true)
 	s.mu.Lock()
 	var served []chan struct{}
@@ -194,7 +195,11 @@ func (s *Server) callLast() {
 		}
 	}
 	s.mu.Unlock()
-	limit := time.NewTimer(callLastLimit)
+	most := callLastLimit
+	if !half.IsZero() {
+		most = max(min(most, time.Until(half)), 10*lastCallFor)
+	}
+	limit := time.NewTimer(most)
 	defer limit.Stop()
 	for _, done := range served {
 		select {
