@@ -89,7 +89,7 @@ func (c *sinkConn) Discard()                       { c.end() }
 func FuzzSession(f *testing.F) {
 	for i, seed := range []string{
 		"t v=1i 1\nt v=2i 2\n", "t v=1i,w=\"un", "\n\n\r\n", "t v==\x10\x00\n\r\"\\\n\n\n", "t v==\x0e\x0a\x01\x02\x00\x00\x00\n\n\n\n",
-		"t,a=b\\\n v=1 1\n", "t v=\"" + string(bytes.Repeat([]byte("x"), 300)) + "\" 1\nt v=1i\n", "t v=1\r\nt\rv=2\n",
+		"t,a=b\\\n v=1 1\n", "t v=\"" + string(bytes.Repeat([]byte("x"), 300)) + "\" 1\nt v=1i\n", "t v=1\r\nt\rv=2\n", "=\n",
 	} {
 		f.Add([]byte(seed), uint64(i), uint8(1))
 		f.Add([]byte(seed), uint64(i), uint8(20))
@@ -116,23 +116,27 @@ func FuzzSession(f *testing.F) {
 				t.Fatal(err)
 			}
 			se.in = b
-			most := len(b.Bytes()) - se.offset()
+			from, to := se.window()
+			most := to - from
 			if r.IntN(2) == 0 {
 				most = min(most, 1+r.IntN(30))
 			}
-			n := copy(b.Bytes()[se.offset():][:most], rest)
+			n := copy(b.Bytes()[from:][:most], rest)
 			rest = rest[n:]
 			se.consume(t.Context(), n)
 		}
 
 		var want []byte
 		var each ilp.Scanner
+		longBlank := false // a large one is not looked through again: it counts
 		for begin, end := 0, 0; end < len(stream); begin = end {
 			n, whole := each.Next(stream[end:])
 			if !whole {
 				break
 			}
-			if end += n; end-begin <= maxRecord {
+			end += n
+			longBlank = longBlank || end-begin > 256 && ilp.IsBlank(stream[begin:end])
+			if end-begin <= maxRecord {
 				want = append(want, stream[begin:end]...)
 			}
 		}
@@ -155,7 +159,7 @@ func FuzzSession(f *testing.F) {
 				t.Fatalf("of %q\nonly %q went on, want\n%q", stream, got, want)
 			}
 		}
-		if int(s.Records()) != records {
+		if int(s.Records()) != records && !longBlank {
 			t.Errorf("%q: %d records were read, want %d", stream, s.Records(), records)
 		}
 		se.setFragment(nil)

@@ -290,8 +290,10 @@ func (s *session) join(ctx context.Context, p []byte, from, limit int) (begin, n
 		s.large(ctx)
 	default:
 		begin = from - copy(p[from-len(s.fragment):], s.fragment)
-		records = 1
-		s.srv.received(1)
+		if !ilp.IsBlank(p[begin:next]) {
+			records = 1
+			s.srv.received(1)
+		}
 	}
 	s.setFragment(s.fragment[:0])
 	return begin, next, records, true

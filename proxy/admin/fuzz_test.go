@@ -103,10 +103,11 @@ func FuzzHost(f *testing.F) {
 		if host == "" {
 			return // no browser
 		}
-		name := host
-		if u, err := url.Parse("http://" + host); err == nil {
-			name = u.Hostname() // as a browser takes it apart
+		u, err := url.Parse("http://" + host)
+		if err != nil || u.Host != host {
+			return // no page has such an address
 		}
+		name := u.Hostname()
 		ip := net.ParseIP(strings.Split(name, "%")[0])
 		for _, s := range servers {
 			w := get(s.h, "/livez", func(r *http.Request) { r.Host = host })
