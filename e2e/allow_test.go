@@ -106,3 +106,37 @@ func isTimeout(err error) bool {
 	netErr, ok := err.(net.Error)
 	return ok && netErr.Timeout()
 }
+
+// TestClientsPerAddress has one address take no more than its part, and another go on.
+func TestClientsPerAddress(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Options{Plain: true}.Start(t, proxytest.EnvFor(newKey(t, "writer"), "127.0.0.1:1").With(
+		"ILP_MAX_CLIENTS", "5", "ILP_MAX_CLIENTS_PER_ADDRESS", "3", "ILP_DRAIN_TIMEOUT", "0s"))
+	dial := func(from string) net.Conn {
+		t.Helper()
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: arrive}
+		conn, err := d.Dial("tcp", p.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		return conn
+	}
+	var greedy []net.Conn
+	for range 20 {
+		greedy = append(greedy, dial("127.0.0.2"))
+	}
+	p.WaitMetric(arrive, proxytest.Equal(17), "connections_refused_total", "reason", "too_many")
+	p.WaitMetric(arrive, proxytest.Equal(3), "sessions")
+	if _, err := io.WriteString(dial("127.0.0.3"), "t v=1i\n"); err != nil {
+		t.Fatal(err)
+	}
+	p.WaitMetric(arrive, proxytest.Equal(1), "records_received_total")
+	if n := len(p.LogLines("ILP_MAX_CLIENTS_PER_ADDRESS")); n != 1 {
+		t.Errorf("%d lines of the log tell, want one", n)
+	}
+	greedy[0].Close() // the first is one of those that were let in
+	p.WaitMetric(arrive, proxytest.Equal(3), "sessions")
+	dial("127.0.0.2")
+	p.WaitMetric(arrive, proxytest.Equal(4), "sessions")
+}
