@@ -99,7 +99,8 @@ func (p *Process) askHTTP(ctx context.Context) error {
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
+	// One that has http.user answers too, if not us.
+	if resp.StatusCode != http.StatusOK && (resp.StatusCode != http.StatusUnauthorized || p.opts.Conf["http.user"] == "") {
 		return fmt.Errorf("http: %s", resp.Status)
 	}
 	_, err = io.Copy(io.Discard, resp.Body)

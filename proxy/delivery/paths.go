@@ -220,11 +220,11 @@ func (p *paths) say(addr string, found path) {
 func (p path) String() string {
 	switch {
 	case p.skips:
-		return "skips_malformed"
+		return string(PathSkips)
 	case p.resets:
-		return "resets"
+		return string(PathResets)
 	}
-	return "hidden"
+	return string(PathHidden)
 }
 
 // explore finds out the path to addr with a few connections of its own.
