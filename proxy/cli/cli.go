@@ -69,7 +69,7 @@ Without a command it serves. It is configured by environment variables; see
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(p.serveCommand(), p.keygenCommand(), p.authlineCommand(), p.checkCommand(), p.replayCommand(), p.versionCommand())
+	root.AddCommand(p.serveCommand(), p.keygenCommand(), p.authlineCommand(), p.checkCommand(), p.configCommand(), p.replayCommand(), p.versionCommand())
 	root.AddCommand(p.probeCommands()...)
 	return root
 }
