@@ -10,7 +10,7 @@
 // test ends, or its process dies in whatever way, the proxy is gone.
 //
 // Whatever the test is about, it fails if the race detector found something, if
-// the proxy panicked, or if a private key that was configured is in its output.
+// the proxy panicked, or if a key or token that it was given is in its output.
 //
 // The package works on Linux only.
 package proxytest

@@ -1,12 +1,17 @@
 package proxytest
 
 import (
+	"crypto/ecdsa"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"maps"
 	"os"
 	"strings"
 
 	"questdb-ilp-proxy/auth"
+	"questdb-ilp-proxy/e2e/secrets"
 )
 
 // Env is a configuration: the variables that the proxy is given, and no others
@@ -56,42 +61,47 @@ func (e Env) list() []string {
 	return list
 }
 
-// secrets returns what must never be seen in the proxy's output.
-func (e Env) secrets() []string {
-	var secrets []string
-	add := func(s string) {
-		if s = strings.TrimSpace(s); s != "" {
-			secrets = append(secrets, s)
-		}
-	}
-	add(strings.TrimRight(e["ILP_AUTH_KEY"], "="))
-	jwks := []string{e["ILP_AUTH_JWK"]}
-	if path := e["ILP_AUTH_JWK_FILE"]; path != "" {
-		text, _ := os.ReadFile(path) // the proxy says what is wrong with it
-		jwks = append(jwks, string(text))
-	}
-	for _, text := range jwks {
+// hide adds what must never be seen in the proxy's output: the secrets that the
+// variables hold, and those in the files that they name, as they are now.
+func (e Env) hide(set *secrets.Set) {
+	e.hideScalar(set, "ILP_AUTH_KEY", e["ILP_AUTH_KEY"])
+	e.hideScalar(set, "ILP_AUTH_KEY_FILE", e.file("ILP_AUTH_KEY_FILE"))
+	for name, text := range map[string]string{"ILP_AUTH_JWK": e["ILP_AUTH_JWK"], "ILP_AUTH_JWK_FILE": e.file("ILP_AUTH_JWK_FILE")} {
 		var jwk struct{ D string }
 		if json.Unmarshal([]byte(text), &jwk) == nil {
-			add(strings.TrimRight(jwk.D, "="))
-		}
-	}
-	if path := e["ILP_AUTH_KEY_FILE"]; path != "" {
-		text, _ := os.ReadFile(path)
-		add(strings.TrimRight(strings.TrimSpace(string(text)), "="))
-	}
-	if path := e["ILP_TLS_KEY"]; path != "" {
-		text, _ := os.ReadFile(path)
-		for line := range strings.Lines(string(text)) {
-			if !strings.HasPrefix(line, "-----") && len(line) > 40 {
-				add(line)
-			}
+			e.hideScalar(set, name, jwk.D)
 		}
 	}
 	for field := range strings.SplitSeq(e["QDB_CLIENT_CONF"], ";") {
 		if token, ok := strings.CutPrefix(field, "token="); ok {
-			add(strings.TrimRight(token, "="))
+			e.hideScalar(set, "QDB_CLIENT_CONF", token)
 		}
 	}
-	return secrets
+	if block, _ := pem.Decode([]byte(e.file("ILP_TLS_KEY"))); block != nil {
+		if key, err := x509.ParsePKCS8PrivateKey(block.Bytes); err == nil {
+			if ec, ok := key.(*ecdsa.PrivateKey); ok {
+				if d, err := ec.Bytes(); err == nil {
+					set.AddKey("the key in ILP_TLS_KEY", d)
+				}
+			}
+		}
+	}
+	set.AddText("ILP_ADMIN_TOKEN", e["ILP_ADMIN_TOKEN"])
+	set.AddText("the token in ILP_ADMIN_TOKEN_FILE", strings.TrimSpace(e.file("ILP_ADMIN_TOKEN_FILE")))
+}
+
+// hideScalar adds a private d, as it is written and as it is.
+func (e Env) hideScalar(set *secrets.Set, name, d string) {
+	d = strings.TrimRight(strings.TrimSpace(d), "=")
+	set.AddText("d of "+name, d)
+	if raw, err := base64.RawURLEncoding.DecodeString(d); err == nil && len(raw) >= 16 {
+		set.AddKey("d of "+name, raw)
+	}
+}
+
+// file returns what is in the file that a variable names; the proxy says what is wrong
+// with it.
+func (e Env) file(name string) string {
+	text, _ := os.ReadFile(e[name])
+	return string(text)
 }

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"questdb-ilp-proxy/e2e/secrets"
 )
 
 // startLimit is how long the proxy may take to listen, endLimit to be gone after
@@ -36,6 +38,8 @@ type Proxy struct {
 	addr  string
 	admin string
 	ended chan struct{} // closed when the process ended and its output is read
+
+	secrets secrets.Set // what it was given
 }
 
 // Options say how the process is run. The zero value has the race detector and
@@ -117,6 +121,7 @@ func (o Options) Launch(t testing.TB, env Env, args ...string) *Proxy {
 		path = "ip"
 	}
 	p := &Proxy{t: t, env: env.complete(), cmd: exec.Command(path, args...), out: newOutput(), ended: make(chan struct{})}
+	p.env.hide(&p.secrets) // now: files may change
 	p.cmd.Env = p.env.list()
 	p.cmd.Dir = t.TempDir()
 	if len(o.Pass) > 0 {
@@ -184,19 +189,26 @@ func (p *Proxy) cleanup() {
 	if strings.Contains(log, "panic:") || strings.Contains(log, "fatal error:") {
 		p.t.Error("the proxy panicked")
 	}
-	if p.HasSecret(log) {
-		p.t.Error("a private key is in the proxy's output")
+	if found := p.Secrets(log); len(found) > 0 {
+		p.t.Errorf("secrets are in the proxy's output: %q", found)
 	}
 	if p.t.Failed() {
 		p.t.Logf("the proxy's output:\n%s", tail(log, 8000))
 	}
 }
 
-// HasSecret tells whether text holds a private key that the proxy was given. The
-// log is looked through at the end of each test anyway.
-func (p *Proxy) HasSecret(text string) bool {
-	return slices.ContainsFunc(p.env.secrets(), func(secret string) bool { return strings.Contains(text, secret) })
+// Hide adds something that must not be in the proxy's output.
+func (p *Proxy) Hide(add func(*secrets.Set)) { add(&p.secrets) }
+
+// Secrets returns which secrets that the proxy was given are in text, and how they are
+// written there. The log is looked through at the end of each test anyway.
+func (p *Proxy) Secrets(text string) []string {
+	p.env.hide(&p.secrets) // what is in the files by now
+	return p.secrets.Find(text)
 }
+
+// HasSecret tells whether text holds a secret that the proxy was given.
+func (p *Proxy) HasSecret(text string) bool { return len(p.Secrets(text)) > 0 }
 
 // Addr is the address, host:port, at which writers connect.
 func (p *Proxy) Addr() string { return p.addr }
