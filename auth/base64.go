@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -55,18 +56,66 @@ func LooksLikeKey(text string) bool {
 	return len(text) >= least && !strings.ContainsFunc(text, isNotBase64)
 }
 
-// MayHoldKey reports whether text looks like a key or may have one in it: a word as
-// long as a scalar, or a JWK's member d. It is for what is about to be shown.
+// MayHoldKey reports whether text looks like a key or may have one, or a part of one, in
+// it: a JWK's member d, or a word that looks random. It is for what is about to be shown.
 func MayHoldKey(text string) bool {
-	if LooksLikeKey(text) || strings.Contains(text, `"d"`) {
+	return LooksLikeKey(text) || strings.Contains(text, "PRIVATE KEY") || HideKeys(text) != text
+}
+
+// HideKeys returns text with [Redacted] in the place of each word that looks like a key or
+// a part of one, and nothing of a text with a JWK's member d. It is for errors of others,
+// that quote what they did not expect.
+func HideKeys(text string) string {
+	if memberD.MatchString(text) {
+		return Redacted
+	}
+	return longWords.ReplaceAllStringFunc(text, func(words string) string {
+		if len(strings.Trim(words, "=")) == base64.RawURLEncoding.EncodedLen(scalarSize) {
+			return Redacted // whatever it looks like
+		}
+		for word := range strings.FieldsFuncSeq(words, func(c rune) bool { return c == '/' || c == '=' }) {
+			if looksRandom(word) {
+				return Redacted
+			}
+		}
+		return words
+	})
+}
+
+// leastRandom is the length of the shortest word that may be a part of a key worth hiding.
+const leastRandom = 32
+
+// longWords are words of base64 or hex, and what may be of several: "/" is in standard base64
+// and in paths, "=" behind it and within key=value.
+var longWords = regexp.MustCompile(fmt.Sprintf(`[A-Za-z0-9+/_=-]{%d,}`, leastRandom))
+
+// memberD is a JWK's d, also where it is quoted once more.
+var memberD = regexp.MustCompile(`"d\\*"\s*:\s*[\\"[0-9]`)
+
+// looksRandom reports whether a word of base64 or hex is long, and not like those that people
+// make up, which have few capitals.
+func looksRandom(word string) bool {
+	if len(word) == base64.RawURLEncoding.EncodedLen(scalarSize) {
 		return true
 	}
-	for word := range strings.FieldsFuncSeq(text, isNotBase64) {
-		if len(strings.Trim(word, "=")) == base64.RawURLEncoding.EncodedLen(scalarSize) {
-			return true
+	if len(word) < leastRandom {
+		return false
+	}
+	var lower, upper, digit int
+	for _, c := range word {
+		switch {
+		case 'a' <= c && c <= 'z':
+			lower++
+		case 'A' <= c && c <= 'Z':
+			upper++
+		case '0' <= c && c <= '9':
+			digit++
 		}
 	}
-	return false
+	if isHex := strings.Trim(word, "-0123456789abcdefABCDEF") == ""; isHex {
+		return digit > 0 && lower+upper > 0
+	}
+	return lower >= 4 && upper >= 4 && (digit > 0 || upper >= 8)
 }
 
 func isNotBase64(c rune) bool {

@@ -45,14 +45,14 @@ func ParseJWK(data []byte) (*Key, error) {
 	}
 	key, err := NewKey(names.Kid, names.D)
 	if err != nil {
-		return nil, fmt.Errorf("JWK %q: %w", names.Kid, err)
+		return nil, fmt.Errorf("JWK %s: %w", quoteShort(names.Kid), err)
 	}
 	public, err := names.public()
 	if err != nil {
 		return nil, err
 	}
 	if !key.private.PublicKey.Equal(public.key) {
-		return nil, fmt.Errorf("JWK %q: %w", names.Kid, ErrKeyMismatch)
+		return nil, fmt.Errorf("JWK %s: %w", quoteShort(names.Kid), ErrKeyMismatch)
 	}
 	return key, nil
 }
@@ -97,11 +97,11 @@ func readNames(data []byte) (*jwkNames, error) {
 	case names.Kty == "":
 		return nil, fmt.Errorf("%w: it has no kty", ErrNotJWK)
 	case names.Kty != "EC":
-		return nil, fmt.Errorf("%w: kty is %.20q, should be %q", ErrKeyType, names.Kty, "EC")
+		return nil, fmt.Errorf("%w: kty is %s, should be %q", ErrKeyType, quoteShort(names.Kty), "EC")
 	case names.Crv != "P-256":
-		return nil, fmt.Errorf("%w: crv is %.20q, should be %q", ErrCurve, names.Crv, "P-256")
+		return nil, fmt.Errorf("%w: crv is %s, should be %q", ErrCurve, quoteShort(names.Crv), "P-256")
 	case names.Alg != "" && names.Alg != string(jose.ES256):
-		return nil, fmt.Errorf("%w: alg is %.20q, should be %q", ErrAlgorithm, names.Alg, jose.ES256)
+		return nil, fmt.Errorf("%w: alg is %s, should be %q", ErrAlgorithm, quoteShort(names.Alg), jose.ES256)
 	case names.Kid == "":
 		return nil, fmt.Errorf("%w: QuestDB looks the key up by it", ErrNoKeyID)
 	}
@@ -111,11 +111,20 @@ func readNames(data []byte) (*jwkNames, error) {
 	return &names, nil
 }
 
+// quoteShort quotes a member for an error: members may have been mixed up, and the
+// private key be among them.
+func quoteShort(text string) string {
+	if MayHoldKey(text) {
+		return "something that may be a key, and is not shown,"
+	}
+	return fmt.Sprintf("%.60q", text)
+}
+
 // public reads x and y.
 func (n *jwkNames) public() (*PublicKey, error) {
 	public, err := NewPublicKey(n.Kid, n.X, n.Y)
 	if err != nil {
-		return nil, fmt.Errorf("JWK %q: %w", n.Kid, err)
+		return nil, fmt.Errorf("JWK %s: %w", quoteShort(n.Kid), err)
 	}
 	return public, nil
 }

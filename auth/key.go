@@ -5,6 +5,8 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -74,6 +76,16 @@ func (k *Key) Sign(challenge []byte) ([]byte, error) {
 	r.FillBytes(signature[:scalarSize])
 	s.FillBytes(signature[scalarSize:])
 	return signature, nil
+}
+
+// IsIn reports whether the private key is in text, in base64 or hex.
+func (k *Key) IsIn(text string) bool {
+	d, err := k.private.Bytes()
+	if err != nil {
+		return true // of a key that was made here: never
+	}
+	return strings.Contains(text, encode(d)) || strings.Contains(text, base64.RawStdEncoding.EncodeToString(d)) ||
+		strings.Contains(strings.ToLower(text), hex.EncodeToString(d))
 }
 
 // String returns the key id and [Redacted].

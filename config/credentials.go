@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"strings"
 
 	"questdb-ilp-proxy/auth"
@@ -44,7 +45,7 @@ func (c *Config) resolveClientConf(set map[string]bool, problems *Errors) {
 	}
 	c.Key = conf.Key
 	for _, note := range conf.Notes {
-		c.Warnings = append(c.Warnings, name+": "+note)
+		c.warn("%s: %s", name, note)
 	}
 }
 
@@ -103,6 +104,24 @@ func checkKeySources(set map[string]bool, inConf bool, problems *Errors) {
 	}
 }
 
+// checkMisplaced refuses a secret in a variable that is shown, in the log and elsewhere.
+func (c *Config) checkMisplaced(values map[string]string, problems *Errors) {
+	token := c.AdminToken.Reveal()
+	for field := range fields() {
+		name := field.Tag.Get("env")
+		value := values[name]
+		if field.Type == reflect.TypeFor[auth.Secret]() || value == "" || problems.about(name) {
+			continue
+		}
+		switch {
+		case c.Key != nil && c.Key.IsIn(value):
+			problems.add(name, "the private key is in it", "")
+		case len(token) >= minToken && strings.Contains(value, token):
+			problems.add(name, "the token of ILP_ADMIN_TOKEN is in it", "")
+		}
+	}
+}
+
 func (c *Config) keyOfJWK(name string, jwk auth.Secret, problems *Errors) {
 	key, err := auth.ParseJWK([]byte(jwk.Reveal()))
 	if err != nil {
@@ -155,7 +174,7 @@ func (c *Config) readSecret(name, path string, problems *Errors) (auth.Secret, b
 	}
 	defer file.Close()
 	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0 {
-		c.Warnings = append(c.Warnings, fmt.Sprintf("%s: everyone on this machine may read %s; chmod 600 it, or set the volume's defaultMode to 0400", name, path))
+		c.warn("%s: everyone on this machine may read %s; chmod 600 it, or set the volume's defaultMode to 0400", name, path)
 	}
 	data, err := io.ReadAll(io.LimitReader(file, maxKeyFile+1))
 	switch text := strings.TrimSpace(string(data)); {

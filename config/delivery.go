@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"questdb-ilp-proxy/auth"
 )
 
 // Delivery is what the proxy promises of a record that it has accepted.
@@ -118,5 +120,5 @@ func (c *Config) checkDelivery(problems *Errors) {
 }
 
 func (c *Config) warn(format string, args ...any) {
-	c.Warnings = append(c.Warnings, fmt.Sprintf(format, args...))
+	c.Warnings = append(c.Warnings, auth.HideKeys(fmt.Sprintf(format, args...)))
 }

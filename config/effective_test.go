@@ -43,7 +43,7 @@ func TestEffective(t *testing.T) {
 			"ILP_AUTH_TIMEOUT": {"1.5s", "QDB_CLIENT_CONF"}, "ILP_TLS_UNSAFE_SKIP_VERIFY": {"true", "QDB_CLIENT_CONF"}}},
 		"address from one, key from another": {[]string{"QDB_CLIENT_CONF=tcp::addr=a", minimal[1], minimal[2]}, map[string][2]string{
 			"ILP_UPSTREAM": {"a:9009", "QDB_CLIENT_CONF"}, "ILP_AUTH_KEY_ID": {"testUser1", "environment"}, "ILP_AUTH_TIMEOUT": {"15s", "default"}}},
-		"key in the wrong place": {with("ILP_REJECTED_FILE=/tmp/" + docD), map[string][2]string{"ILP_REJECTED_FILE": {hiddenValue, "environment"}}},
+		"key in the wrong place": {with("ILP_REJECTED_FILE=/tmp/" + docX), map[string][2]string{"ILP_REJECTED_FILE": {hiddenValue, "environment"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, settings, err := Effective(c.environ)

@@ -42,7 +42,8 @@ func (e *Errors) add(name, problem, hint string) {
 	if hint == "" {
 		hint = hints()[name]
 	}
-	*e = append(*e, Problem{name, problem, hint})
+	// A key may be where nobody looked for one.
+	*e = append(*e, Problem{name, auth.HideKeys(problem), auth.HideKeys(hint)})
 }
 
 // about reports whether there is a problem with the variable.

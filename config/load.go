@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/caarlos0/env/v10"
+
+	"questdb-ilp-proxy/auth"
 )
 
 // Load makes a Config of environment variables, each as NAME=value, the form of
@@ -32,12 +34,13 @@ func Load(environ []string) (*Config, error) {
 			reflect.TypeFor[int]():           parseInt,
 		},
 	})
-	problems.addAll(err)
+	problems.addAll(err, values)
 	config.UpstreamTLS = hasTLSScheme(values["ILP_UPSTREAM"])
 	config.resolveClientConf(set, &problems)
 	config.resolveKey(set, &problems)
 	config.resolveTLS(set, &problems)
 	config.resolveAdminToken(set, &problems)
+	config.checkMisplaced(values, &problems)
 	config.check(&problems)
 	if err := problems.err(); err != nil {
 		return nil, err
@@ -70,7 +73,7 @@ func known(environ []string, problems *Errors) map[string]string {
 }
 
 // addAll takes apart what env returned: every variable's error by itself.
-func (e *Errors) addAll(err error) {
+func (e *Errors) addAll(err error, values map[string]string) {
 	var all env.AggregateError
 	if !errors.As(err, &all) {
 		if err != nil {
@@ -88,7 +91,13 @@ func (e *Errors) addAll(err error) {
 			e.add("ILP_*", one.Error(), "") // a mistake in Config's tags
 			continue
 		}
-		e.addValue(names[parse.Name], parse.Err)
+		name := names[parse.Name]
+		if auth.MayHoldKey(values[name]) {
+			// The error may quote a part of it, which does not look like one.
+			e.add(name, "its value may hold a key, and is not shown here", "")
+			continue
+		}
+		e.addValue(name, parse.Err)
 	}
 }
 

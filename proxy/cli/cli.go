@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"questdb-ilp-proxy/auth"
 	"questdb-ilp-proxy/config"
 )
 
@@ -43,12 +44,16 @@ func (p *program) main(ctx context.Context, args []string) int {
 	var exit *ExitError
 	if !errors.As(err, &exit) {
 		// Our commands wrap their errors: this one is cobra's, about the
-		// command line itself.
-		fmt.Fprintf(p.stderr, "%s: %v\nSee %s --help.\n", name, err, name)
+		// command line itself, and quotes what may have been meant for a variable.
+		text := err.Error()
+		if auth.MayHoldKey(text) {
+			text = "wrong arguments; they are not shown, because a key may be among them"
+		}
+		fmt.Fprintf(p.stderr, "%s: %s\nSee %s --help.\n", name, text, name)
 		return ExitUsage
 	}
 	if exit.Err != nil {
-		fmt.Fprintf(p.stderr, "%s: %v\n", name, exit.Err)
+		fmt.Fprintf(p.stderr, "%s: %s\n", name, auth.HideKeys(exit.Err.Error()))
 	}
 	return exit.Code
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"questdb-ilp-proxy/auth"
 	"questdb-ilp-proxy/config"
 	"questdb-ilp-proxy/proxy/ilp"
 	"questdb-ilp-proxy/proxy/rejected"
@@ -234,9 +235,9 @@ func (r *replay) complain(err *rejected.LineError) {
 
 // report says what was done. What was not is an error.
 func (r *replay) report() error {
-	text := fmt.Sprintf("sent %s, %s, to %s", count(r.sent, "record"), count(r.bytes, "byte"), r.to)
+	text := fmt.Sprintf("sent %s, %s, to %s", count(r.sent, "record"), count(r.bytes, "byte"), auth.HideKeys(r.to))
 	if r.dryRun {
-		text = fmt.Sprintf("would send %s, %s, to %s", count(r.sent, "record"), count(r.bytes, "byte"), r.to)
+		text = "would send" + strings.TrimPrefix(text, "sent")
 	}
 	if r.watch != nil && r.sent > 0 {
 		text += "; settled"
