@@ -298,6 +298,34 @@ func TestConfigPrintsWithoutSecrets(t *testing.T) {
 	}
 }
 
+// TestMisplacedSecrets has the key and the token in variables that are shown.
+func TestMisplacedSecrets(t *testing.T) {
+	const token = "a-token-of-the-admin-port"
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, source := range []string{"ILP_ADMIN_TOKEN=" + token, "ILP_ADMIN_TOKEN_FILE=" + file} {
+		for entry, want := range map[string]string{
+			"ILP_REJECTED_FILE=/tmp/" + docD:            "ILP_REJECTED_FILE: the private key is in it",
+			"ILP_REJECTED_FILE=/tmp/" + token:           "ILP_REJECTED_FILE: the token of ILP_ADMIN_TOKEN is in it",
+			"ILP_ADMIN_HOSTS=" + token:                  "ILP_ADMIN_HOSTS: the token of ILP_ADMIN_TOKEN is in it",
+			"ILP_ADMIN=" + token:                        "ILP_ADMIN: ",
+			"ILP_ADMIN=" + token + token + ":x":         "ILP_ADMIN: ",
+			"ILP_POOL_MAX=" + token:                     "ILP_POOL_MAX: ",
+			"ILP_LISTEN=" + token + ":9009":             "ILP_LISTEN: the token of ILP_ADMIN_TOKEN is in it",
+			"ILP_LISTEN=tcp://a:1,ftp://" + docD:        "ILP_LISTEN: its value may hold a key",
+			"ILP_UPSTREAM=" + docD + ":1":               "ILP_UPSTREAM: the private key is in it",
+			"ILP_MAX_RECORD=12" + strings.ToLower(docD): "ILP_MAX_RECORD: its value may hold a key",
+		} {
+			_, err := Load(with(entry, source))
+			if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), token) || strings.Contains(err.Error(), docD[:10]) {
+				t.Errorf("%s with %s: got %v", entry, source, err)
+			}
+		}
+	}
+}
+
 func TestServiceLinks(t *testing.T) {
 	for _, entry := range []string{
 		"ILP_SERVICE_HOST=10.0.0.1", "ILP_SERVICE_PORT=9009", "ILP_SERVICE_PORT_ILP=9009", "ILP_PORT=tcp://10.0.0.1:9009",

@@ -104,6 +104,32 @@ func checkKeySources(set map[string]bool, inConf bool, problems *Errors) {
 	}
 }
 
+// holdsSecret reports whether one of the variables that are secrets is in a value.
+func holdsSecret(value string, values map[string]string) bool {
+	for field := range fields() {
+		if field.Type != reflect.TypeFor[auth.Secret]() {
+			continue
+		}
+		if secret := values[field.Tag.Get("env")]; len(secret) >= minToken && strings.Contains(value, secret) {
+			return true
+		}
+	}
+	return false
+}
+
+// conceal takes the token of the admin port out of what is said, in case it was put into
+// another variable. What looks like a key is not in it anyway.
+func (c *Config) conceal(problems Errors) {
+	token := c.AdminToken.Reveal()
+	if len(token) < minToken {
+		return
+	}
+	for i := range problems {
+		problems[i].Problem = strings.ReplaceAll(problems[i].Problem, token, auth.Redacted)
+		problems[i].Hint = strings.ReplaceAll(problems[i].Hint, token, auth.Redacted)
+	}
+}
+
 // checkMisplaced refuses a secret in a variable that is shown, in the log and elsewhere.
 func (c *Config) checkMisplaced(values map[string]string, problems *Errors) {
 	token := c.AdminToken.Reveal()

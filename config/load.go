@@ -42,6 +42,7 @@ func Load(environ []string) (*Config, error) {
 	config.resolveAdminToken(set, &problems)
 	config.checkMisplaced(values, &problems)
 	config.check(&problems)
+	config.conceal(problems)
 	if err := problems.err(); err != nil {
 		return nil, err
 	}
@@ -92,7 +93,7 @@ func (e *Errors) addAll(err error, values map[string]string) {
 			continue
 		}
 		name := names[parse.Name]
-		if auth.MayHoldKey(values[name]) {
+		if auth.MayHoldKey(values[name]) || holdsSecret(values[name], values) {
 			// The error may quote a part of it, which does not look like one.
 			e.add(name, "its value may hold a key, and is not shown here", "")
 			continue
