@@ -75,6 +75,11 @@ func TestNoSecretAnywhere(t *testing.T) {
 	}
 	db.WaitCount("secretive", 3, arrive)
 	w.pages("works")
+	code, said := command(t, env, "check")
+	if code != 0 || !strings.Contains(said, "connected over TLS 1.3 and authenticated") || !strings.Contains(said, "hides connection resets") {
+		t.Errorf("check over TLS: exit code %d: %s", code, said)
+	}
+	w.look("check", said)
 	w.file(env["ILP_REJECTED_FILE"])
 
 	// Files that are no good take the place of those that are.

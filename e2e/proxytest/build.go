@@ -11,10 +11,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	// What `go test` remembers of a run is only right until one of the packages
-	// changes that the test depends on: the proxy is one.
-	_ "questdb-ilp-proxy/proxy/cli"
+	"questdb-ilp-proxy/proxy/cli"
 )
+
+// proxyMain is the proxy itself: what `go test` remembers of a run is only right until
+// the test's binary changes, and an import alone has nothing of the proxy in that.
+var proxyMain = cli.Main
 
 // raced is the proxy's binary with the race detector, plain the one that people
 // run, which is static. Each is built once per test process; if nothing changed since an earlier
@@ -26,6 +28,9 @@ var (
 
 // build builds the proxy and returns the path of the binary.
 func build(name, flag, env string) (string, error) {
+	if proxyMain == nil {
+		return "", errors.New("there is no proxy to build")
+	}
 	root, err := moduleRoot()
 	if err != nil {
 		return "", err
