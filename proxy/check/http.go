@@ -16,8 +16,8 @@ import (
 	"questdb-ilp-proxy/config"
 )
 
-// maxAnswer bounds what is read of an answer, in bytes: hundreds of thousands of tables.
-const maxAnswer = 256 << 20
+// maxAnswer bounds what is read of an answer, in bytes: that is a hundred thousand tables.
+const maxAnswer = 32 << 20
 
 // Endpoint is QuestDB's HTTP server. It prints without user and password.
 type Endpoint struct {

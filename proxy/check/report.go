@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 )
 
 // Kind is what a finding is about.
@@ -105,12 +106,22 @@ func (r Report) Write(w io.Writer) error {
 		case Promise:
 			label = "warning"
 		}
-		fmt.Fprintf(&b, "%-8s%s: %s\n", label, f.About, f.Text)
+		fmt.Fprintf(&b, "%-8s%s: %s\n", label, printable(f.About), printable(f.Text))
 		if f.Do != "" {
-			fmt.Fprintf(&b, "%-8sto do: %s\n", "", f.Do)
+			fmt.Fprintf(&b, "%-8sto do: %s\n", "", printable(f.Do))
 		}
 	}
 	fmt.Fprintf(&b, "\nexit code %d: %s\n", r.ExitCode, r.Result)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// printable leaves out what would do something to a terminal.
+func printable(text string) string {
+	return strings.Map(func(c rune) rune {
+		if unicode.IsPrint(c) {
+			return c
+		}
+		return '?'
+	}, text)
 }

@@ -53,7 +53,7 @@ func (s *state) judge(about string, c *config.Config) (findings []Finding) {
 	if suspended := s.suspended(); len(suspended) > 0 {
 		add(Promise, list(suspended, "suspended table")+": QuestDB takes rows for it, and does not show them", fmt.Sprintf("ALTER TABLE %s RESUME WAL; QuestDB's log says why it was suspended", quote(suspended[0])))
 	}
-	if mode := s.setting("cairo.commit.mode"); mode != "" && mode != "sync" {
+	if mode := s.setting("cairo.commit.mode"); mode == "nosync" || mode == "async" {
 		add(Note, "cairo.commit.mode="+mode+": rows survive the end of QuestDB, and not a power cut of its machine", "cairo.commit.mode=sync if they have to, at the cost of speed")
 	}
 	return findings
