@@ -87,7 +87,7 @@ func (s *state) bypassing(c *config.Config, add func(Kind, string, string)) {
 	var missing, do []string
 	if len(lagging) > 0 {
 		missing = append(missing, list(lagging, "of them without o3MaxLag=0", "of them without o3MaxLag=0"))
-		do = append(do, fmt.Sprintf("ALTER TABLE %s SET PARAM o3MaxLag = 0s, for each of them", quote(lagging[0])))
+		do = append(do, fmt.Sprintf("ALTER TABLE %s SET PARAM o3MaxLag = 0s, for each of them (cairo.o3.max.lag counts only when a table is made)", quote(lagging[0])))
 	}
 	if c.Settle < bypassSettle {
 		missing = append(missing, fmt.Sprintf("ILP_SETTLE is %v", c.Settle))
