@@ -19,7 +19,7 @@ func clients() []writer {
 		{name: "python", page: "python", files: []string{"trades.py"}, rows: trades("python"), start: func(s *setup) write {
 			python := s.tool("python3", "apt-get install python3 python3-venv")
 			w := s.workshop("python", []string{"requirements.txt"}, "sh", "-c", `"$0" -m venv venv &&
-				venv/bin/pip install -q --disable-pip-version-check --only-binary=:all: --require-hashes -r requirements.txt`, python)
+				venv/bin/pip install -q --no-compile --disable-pip-version-check --only-binary=:all: --require-hashes -r requirements.txt`, python)
 			return s.lines(exec.Command(w.dir+"/venv/bin/python", s.file("trades.py")))
 		}},
 		{name: "node", page: "node", files: []string{"trades.mjs"}, rows: trades("node"), start: func(s *setup) write {
