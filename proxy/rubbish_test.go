@@ -19,7 +19,7 @@ import (
 )
 
 // picky is a void that ends the connection on malformed records, and remembers what
-// came.
+// came, in the order in which it was written. Padding it forgets.
 type picky struct {
 	void
 	mu  sync.Mutex
@@ -46,6 +46,9 @@ type pickyConn struct {
 
 func (c *pickyConn) TryWrite(b []byte) (int, error) { return c.Write(b) }
 func (c *pickyConn) Write(b []byte) (int, error) {
+	if ilp.IsBlank(b) {
+		return len(b), nil // padding
+	}
 	for record := range eachRecord(b) {
 		if ilp.Validate(record) != nil {
 			c.once.Do(func() {
@@ -150,12 +153,8 @@ func TestRubbishBetweenRows(t *testing.T) {
 		t.Errorf("they were put in %d times, want %d at most", puts, most)
 	}
 	await(t, "the rows", func() bool { return len(source.received()) >= rows.Len() })
-	// What is confirmed is padded.
-	lines := func(s string) []string {
-		return slices.DeleteFunc(strings.SplitAfter(s, "\n"), func(l string) bool { return strings.Trim(l, "\r\n") == "" })
-	}
-	if got := source.received(); !slices.Equal(lines(got), lines(rows.String())) {
-		t.Errorf("%d bytes of rows arrived, want %d", len(got), rows.Len())
+	if source.received() != rows.String() {
+		t.Errorf("%d bytes of rows arrived, want %d, or others", len(source.received()), rows.Len())
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"questdb-ilp-proxy/proxy/delivery"
@@ -110,45 +111,60 @@ func rowsOf(rng *rand.Rand, n, longest int) []byte {
 	return b
 }
 
-// TestStamps has rows arrive with stamps, and as they were without them, however the
-// stream is cut, also with a memory of very small blocks.
-func TestStamps(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		stamp  bool
-		memory int64
-	}{{"on", true, 0}, {"small", true, 1 << 20}, {"off", false, 0}} {
-		t.Run(c.name, func(t *testing.T) {
-			rng := rand.New(rand.NewPCG(uint64(c.memory), 3))
-			h := start(t, Options{MaxRecord: 64 << 10, Stamp: c.stamp, now: jumpy()}, delivery.Options{Memory: c.memory, Gather: c.stamp})
-			sent := rowsOf(rng, 6_000, 60<<10)
-			conn := h.dial(t)
-			for rest := sent; len(rest) > 0; {
-				k := min(len(rest), 1+rng.IntN([]int{3, 300, 100 << 10}[rng.IntN(3)]))
-				send(t, conn, string(rest[:k]))
-				rest = rest[k:]
-			}
-			_ = conn.CloseWrite()
-			awaitEnd(t, conn)
-			if !c.stamp {
-				h.arrived(t, string(sent))
-				if n := testutil.ToFloat64(h.m.stamped); n != 0 {
-					t.Errorf("%v records stamped", n)
-				}
-				return
-			}
-			stamps := h.stamped(t, sent)
-			if n := testutil.ToFloat64(h.m.stamped); len(stamps) < 3_000 || float64(len(stamps)) != n {
-				t.Errorf("%d stamps, %v counted", len(stamps), n)
-			}
-		})
-	}
+// newStamping runs a server that gives stamps, if they are asked for, before a QuestDB
+// that takes everything.
+func newStamping(t *testing.T, o Options, do delivery.Options) (*Server, *picky) {
+	t.Helper()
+	db := new(picky)
+	do.Source, do.Gather, do.NoPathCheck, do.AtMostOnce = db, o.Stamp, true, true
+	do.MaxRecord = o.MaxRecord
+	do.Metrics = delivery.NewMetrics(prometheus.NewRegistry())
+	o.Dispatcher = delivery.New(do)
+	o.Metrics = NewMetrics(prometheus.NewRegistry())
+	srv := NewServer(o)
+	t.Cleanup(func() {
+		srv.Close()
+		o.Dispatcher.Close()
+	})
+	return srv, db
 }
 
-// stamped waits until the stand-in has got the records in sent, and returns their
-// stamps.
-func (h *harness) stamped(t testing.TB, sent []byte) (stamps []int64) {
+// writer connects to the server.
+func writer(t *testing.T, srv *Server) *net.TCPConn {
 	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	t.Cleanup(func() {
+		srv.Close()
+		<-served
+	})
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c.(*net.TCPConn)
+}
+
+// rows are records without the blank lines between them: one that arrives alone is
+// the same as padding.
+func rows(p []byte) (rows []byte) {
+	for _, r := range records(p) {
+		if !ilp.IsBlank(r) {
+			rows = append(rows, r...)
+		}
+	}
+	return rows
+}
+
+// stamped waits until the records in sent have arrived, and returns their stamps.
+func (p *picky) stamped(t testing.TB, sent []byte) (stamps []int64) {
+	t.Helper()
+	sent = rows(sent)
 	size := len(sent)
 	for _, r := range records(sent) {
 		switch _, timing := ilp.First(r); timing {
@@ -158,40 +174,85 @@ func (h *harness) stamped(t testing.TB, sent []byte) (stamps []int64) {
 			size += stampSize - 1
 		}
 	}
-	await(t, "the rows", func() bool { return len(h.db.Received()) >= size })
-	got := h.db.Received()
-	if behind := got[size:]; !ilp.IsBlank(behind) { // there may be padding
-		t.Fatalf("too much arrived: %.500q", behind)
+	var got []byte
+	await(t, "the rows", func() bool {
+		if len(p.received()) < size {
+			return false
+		}
+		got = rows([]byte(p.received()))
+		return len(got) >= size
+	})
+	return checkStamped(t, sent, got)
+}
+
+// TestStamps has rows arrive with stamps, and as they were without them, however the
+// stream is cut, also with a memory of very small blocks.
+func TestStamps(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		stamp  bool
+		memory int64
+	}{{"on", true, 0}, {"small", true, 256 << 10}, {"off", false, 0}} {
+		t.Run(c.name, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(uint64(c.memory), 3))
+			srv, db := newStamping(t, Options{MaxRecord: 64 << 10, Stamp: c.stamp, now: jumpy()}, delivery.Options{Memory: c.memory})
+			sent := rowsOf(rng, 6_000, 60<<10)
+			conn := writer(t, srv)
+			for rest := sent; len(rest) > 0; {
+				k := min(len(rest), 1+rng.IntN([]int{3, 300, 100 << 10}[rng.IntN(3)]))
+				send(t, conn, string(rest[:k]))
+				rest = rest[k:]
+			}
+			_ = conn.CloseWrite()
+			awaitEnd(t, conn)
+			if !c.stamp {
+				want := rows(sent)
+				await(t, "the rows", func() bool { return len(rows([]byte(db.received()))) >= len(want) })
+				if !bytes.Equal(rows([]byte(db.received())), want) {
+					t.Error("the rows were changed")
+				}
+				if n := testutil.ToFloat64(srv.m.stamped); n != 0 {
+					t.Errorf("%v records stamped", n)
+				}
+				return
+			}
+			stamps := db.stamped(t, sent)
+			if n := testutil.ToFloat64(srv.m.stamped); len(stamps) < 3_000 || float64(len(stamps)) != n {
+				t.Errorf("%d stamps, %v counted", len(stamps), n)
+			}
+		})
 	}
-	return checkStamped(t, sent, got[:size])
 }
 
 // TestStampOfLongRecords has records with memory of their own, up to the longest;
 // one that is too long for a stamp goes without.
 func TestStampOfLongRecords(t *testing.T) {
 	const limit = 256 << 10
-	h := start(t, Options{MaxRecord: limit, Stamp: true}, delivery.Options{Memory: 1 << 20})
-	if size := h.d.BlockSize(); size > limit/2 {
+	srv, db := newStamping(t, Options{MaxRecord: limit, Stamp: true}, delivery.Options{Memory: 1 << 20})
+	if size := srv.o.Dispatcher.BlockSize(); size > limit/2 {
 		t.Fatalf("blocks of %d bytes", size)
 	}
+	row := func(size int) string { return "t s=\"" + strings.Repeat("y", size-len("t s=\"\"\n")) + "\"\n" }
 	var sent []byte
-	c := h.dial(t)
+	c := writer(t, srv)
 	for _, size := range []int{limit / 2, limit - stampSize, 10, limit - stampSize - 1, 10} {
-		row := "t s=\"" + strings.Repeat("y", size-len("t s=\"\"\n")) + "\"\n"
-		sent = append(sent, row...)
-		send(t, c, row[:size/2])
-		await(t, "half a row to be read", func() bool { return testutil.ToFloat64(h.m.bytes) == float64(len(sent)-size+size/2) })
-		send(t, c, row[size/2:])
+		r := row(size)
+		sent = append(sent, r...)
+		send(t, c, r[:size/2])
+		await(t, "half a row to be read", func() bool { return testutil.ToFloat64(srv.m.bytes) == float64(len(sent)-size+size/2) })
+		send(t, c, r[size/2:])
 	}
-	if n := len(h.stamped(t, sent)); n != 5 {
+	if n := len(db.stamped(t, sent)); n != 5 {
 		t.Errorf("%d stamps", n)
 	}
-	long := "t s=\"" + strings.Repeat("z", limit-stampSize+1-len("t s=\"\"\n")) + "\"\n"
+	long := row(limit - stampSize + 1)
+	before := len(db.received())
 	send(t, c, long)
-	await(t, "the long row", func() bool {
-		return bytes.HasSuffix(bytes.TrimRight(h.db.Received(), "\n"), []byte(long[1:len(long)-1]))
-	})
-	if n := testutil.ToFloat64(h.m.stamped); n != 5 {
+	await(t, "the long row", func() bool { return len(db.received()) >= before+len(long) })
+	if db.received()[before:] != long {
+		t.Error("a row was stamped that is too long then, or changed")
+	}
+	if n := testutil.ToFloat64(srv.m.stamped); n != 5 {
 		t.Errorf("%v records counted as stamped, want 5", n)
 	}
 }
@@ -199,14 +260,17 @@ func TestStampOfLongRecords(t *testing.T) {
 // TestStampOfDatagrams has records of datagrams stamped, the last one without an LF
 // too, and small ones by the thousand in one.
 func TestStampOfDatagrams(t *testing.T) {
-	h := start(t, Options{Stamp: true, now: jumpy()}, delivery.Options{Memory: 1 << 20, Gather: true})
+	srv, db := newStamping(t, Options{Stamp: true, now: jumpy()}, delivery.Options{Memory: 256 << 10})
 	l, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- h.ServeUDP(l) }()
-	t.Cleanup(func() { <-served }) // before start's own
+	go func() { served <- srv.ServeUDP(l) }()
+	defer func() {
+		srv.Close()
+		<-served
+	}()
 	c, err := net.Dial("udp", l.LocalAddr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -220,10 +284,8 @@ func TestStampOfDatagrams(t *testing.T) {
 		if sent = append(sent, datagram...); !strings.HasSuffix(datagram, "\n") {
 			sent = append(sent, '\n')
 		}
-		h.stamped(t, sent)
 	}
-	h.Server.Close()
-	if n := len(checkStamped(t, sent, h.db.Received()[:len(sent)+13_005*stampSize-1])); n != 13_005 {
+	if n := len(db.stamped(t, sent)); n != 13_005 {
 		t.Errorf("%d stamps", n)
 	}
 }
@@ -343,8 +405,8 @@ func untimedBlock() (p []byte, from int) {
 	const row = "weather,city=Oslo,station=blindern temperature=3.5,humidity=81i\n"
 	p = make([]byte, 128<<10)
 	from, _ = stampWindow(len(p), 0)
-	rows := strings.Repeat(row, (len(p)-from)/len(row))
-	from = len(p) - copy(p[len(p)-len(rows):], rows)
+	text := strings.Repeat(row, (len(p)-from)/len(row))
+	from = len(p) - copy(p[len(p)-len(text):], text)
 	return p, from
 }
 
@@ -354,11 +416,11 @@ func BenchmarkStamp(b *testing.B) {
 	s := &stamper{now: jumpy(), most: 1 << 20}
 	b.SetBytes(int64(len(p) - from))
 	b.ReportAllocs()
-	rows := 0
+	stamped := 0
 	for b.Loop() {
 		copy(p[from:], sent[from:])
 		_, n := s.stamp(p, from, len(p))
-		rows += n
+		stamped += n
 	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(rows), "ns/record")
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(stamped), "ns/record")
 }
