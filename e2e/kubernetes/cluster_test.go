@@ -24,7 +24,8 @@ const (
 // run runs a command and returns its standard output.
 func run(t *testing.T, stdin, command string, args ...string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	// Not the test's own context, which has ended when it cleans up.
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, command, args...)
 	var stdout, stderr bytes.Buffer

@@ -27,8 +27,13 @@ func TestInjection(t *testing.T) {
 	key := newKey(t, "injected")
 	n.questdb(key)
 	n.apply(keySecret(t, key))
+	// What it makes is not in the namespace, and so would outlive it.
+	t.Cleanup(func() {
+		if _, err := run(t, "", "helm", "-n", n.name, "uninstall", "inject", "--ignore-not-found"); err != nil {
+			t.Error(err)
+		}
+	})
 	n.helm("inject", chart, append(values, "injection.namespaceLabel.value="+n.name, "rejected.storage=emptyDir")...)
-	t.Cleanup(func() { _, _ = run(t, "", "helm", "-n", n.name, "uninstall", "inject") })
 	must(t, "", "kubectl", "label", "namespace", n.name, "questdb-ilp-proxy/injection="+n.name)
 	inject := object{"questdb-ilp-proxy/inject": "true"}
 
