@@ -21,6 +21,8 @@ HELM_DOCS := v1.14.2
 KUBECONFORM := v0.8.0
 # The newest of each Kubernetes that the chart is for.
 KUBERNETES := v1.29.6 v1.30.14 v1.31.14 v1.32.13 v1.33.13 v1.34.4 v1.35.4 v1.36.3
+NFPM := v2.45.2
+CYCLONEDX_GOMOD := v1.10.0
 
 # Per package: a busy machine takes longer than the 10 minutes that all should take.
 TEST_TIMEOUT ?= 20m
@@ -40,6 +42,37 @@ help: ## Say what there is
 build: ## Build bin/questdb-ilp-proxy, static and reproducible
 	@mkdir -p bin
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/.build.$$$$ . && mv -f bin/.build.$$$$ bin/questdb-ilp-proxy
+
+IMAGE ?= questdb-ilp-proxy:$(VERSION)
+BUILDX ?= docker buildx
+.PHONY: image
+image: ## Build the image IMAGE, and list what is in it in dist/image.cdx.json
+	$(BUILDX) build --load -t $(IMAGE) --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) $(IMAGE_OPTIONS) .
+	@mkdir -p build dist
+	@id=$$(docker create $(IMAGE)); docker cp "$$id:/questdb-ilp-proxy" build/image-binary && docker rm "$$id" >/dev/null
+	$(call sbom,build/image-binary,dist/image.cdx.json)
+
+# A list of all modules in a binary, from the binary itself; the same for the same binary.
+sbom = go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX_GOMOD) \
+	  bin -json -std -noserial -notimestamp -version '$(VERSION)' -output $(2) $(1)
+
+# v1.2.3-4-gabcdef is later than 1.2.3, v1.2.3-rc1 earlier; without a tag it is earlier than any.
+PACKAGE_VERSION ?= $(shell echo '$(VERSION)' | sed -E 's/^v([0-9])/\1/; s/-([0-9]+)-g/+\1.g/; s/-dirty/+dirty/; s/-/~/g; /^[0-9]+\.[0-9]/! s/^/0.0.0+/')
+PACKAGE_TIME ?= $(shell TZ=UTC git log -1 --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ 2>/dev/null)
+PACKAGE_ARCHS ?= amd64 arm64
+DIST ?= dist
+.PHONY: packages
+packages: ## Build dist/*.deb and dist/*.rpm, and list what is in them in dist/*.cdx.json
+	@rm -rf build/package && mkdir -p build/package/man build/package/completion $(DIST)
+	sed 's|/usr/local/bin/|/usr/bin/|' systemd/questdb-ilp-proxy.service >build/package/questdb-ilp-proxy.service
+	@for page in docs/man/*.1; do gzip -9n <"$$page" >"build/package/man/$${page##*/}.gz"; done
+	@for shell in bash zsh fish; do go run . completion "$$shell" >"build/package/completion/$$shell"; done
+	@for arch in $(PACKAGE_ARCHS); do \
+	  CGO_ENABLED=0 GOARCH=$$arch go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o "build/package/$$arch/questdb-ilp-proxy" .; \
+	  sed 's|@ARCH@|'"$$arch"'|; s|@VERSION@|$(PACKAGE_VERSION)|; s|@TIME@|$(PACKAGE_TIME)|' packaging/nfpm.yaml >"build/package/$$arch.yaml"; \
+	  for kind in deb rpm; do go run github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM) package -f "build/package/$$arch.yaml" -p "$$kind" -t $(DIST)/; done; \
+	  $(call sbom,build/package/$$arch/questdb-ilp-proxy,$(DIST)/questdb-ilp-proxy-$$arch.cdx.json); \
+	done
 
 .PHONY: demo
 demo: ## See it work in front of a real QuestDB, under a minute once downloaded
@@ -112,6 +145,14 @@ KUBERNETES_TEST ?= .
 e2e-kubernetes: $(HELM_TOOLS) ## Test the chart in the cluster that KUBECONFIG names (kind, by default)
 	PATH=$(CURDIR)/$(HELM_TOOLS):$$PATH go test -tags kubernetes -count=1 -timeout 30m -v -run '$(KUBERNETES_TEST)' ./e2e/kubernetes
 
+.PHONY: e2e-image e2e-compose e2e-packages
+e2e-image: ## Build the image twice, and run it in front of a real QuestDB (needs Docker)
+	e2e/image/test.sh
+e2e-compose: ## Run examples/compose.yaml and see rows arrive (needs Docker)
+	e2e/compose/test.sh
+e2e-packages: ## Install the packages in a clean Debian, and run the unit there (needs root)
+	e2e/packages/test.sh
+
 ##@ Check
 
 .PHONY: check
@@ -160,4 +201,4 @@ release-notes: ## Print the section of CHANGELOG.md for TAG
 
 .PHONY: clean
 clean: ## Remove what was built; downloads stay in Maven's and Go's caches
-	rm -rf bin build
+	rm -rf bin build dist
