@@ -1,0 +1,13 @@
+#!/bin/sh
+# dpkg: "configure" and the version before, if any. rpm: how many there are now.
+set -e
+
+if command -v systemd-sysusers >/dev/null; then
+  systemd-sysusers questdb-ilp-proxy.conf
+fi
+# Not enabled and not started: it cannot run before it has an upstream and a key.
+if [ -d /run/systemd/system ]; then
+  systemctl daemon-reload
+  # What runs goes on as the new version, when it has delivered what it holds.
+  systemctl try-restart questdb-ilp-proxy.service
+fi

@@ -1,0 +1,14 @@
+#!/bin/sh
+# dpkg: "remove", or "upgrade" and more. rpm: how many there will be.
+set -e
+
+case "$1" in
+remove | 0)
+  if [ -d /run/systemd/system ]; then
+    # The service ends when it has delivered what it holds.
+    systemctl disable --now questdb-ilp-proxy.socket questdb-ilp-proxy.service
+  elif command -v systemctl >/dev/null; then
+    systemctl disable questdb-ilp-proxy.socket questdb-ilp-proxy.service
+  fi
+  ;;
+esac
