@@ -144,6 +144,17 @@ need_go_image() {
   rm -rf "$root"
 }
 
+# build_image TAG LOG OPTION...: the same version everywhere, so that the second test
+# finds in Docker's cache what the first has built.
+version=v0.0.0-test commit=0123456789ab
+build_image() {
+  local tag=$1 log=$2
+  shift 2
+  "${buildx[@]}" build --load --progress plain -t "$tag" --build-arg "GO_IMAGE=$go_image" \
+    --build-arg "VERSION=$version" --build-arg "COMMIT=$commit" "$@" . >"$log" 2>&1 ||
+    die "the build failed: $(tail -n 20 "$log")"
+}
+
 # need_questdb: builds what runs a QuestDB on this machine, to build/questdb-server.
 need_questdb() {
   go build -o build/questdb-server ./e2e/demo/questdb

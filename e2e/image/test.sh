@@ -15,16 +15,9 @@ dir=$(mktemp -d)
 later rm -rf "$dir"
 image=questdb-ilp-proxy-test:$$
 later docker image rm -f "$image" "$image-arm64"
-version=v0.0.0-test commit=0123456789ab
 
-# build TAG OPTION...: without the cache, so that two builds are two.
-build() {
-  local tag=$1
-  shift
-  "${buildx[@]}" build --no-cache --load --progress plain -t "$tag" \
-    --build-arg "GO_IMAGE=$go_image" --build-arg "VERSION=$version" --build-arg "COMMIT=$commit" "$@" . \
-    >"$dir/build.log" 2>&1 || die "the build failed: $(tail -n 20 "$dir/build.log")"
-}
+# Without the cache, so that two builds are two.
+build() { build_image "$1" "$dir/build.log" --no-cache "${@:2}"; }
 # binary TAG FILE: copies the image's binary out of it.
 binary() {
   local container
