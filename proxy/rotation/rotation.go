@@ -3,9 +3,12 @@
 //
 // It watches folders, not files: an editor, a deployment, and Kubernetes, which
 // swaps the symbolic link ..data beside them, put new files in the place of the old.
+// And every few seconds it looks at the files: what happens to a folder above them, or on
+// a file system of another machine, nobody tells.
 package rotation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +30,8 @@ const (
 	quiet = 200 * time.Millisecond
 	// atMost is for how long that is waited for.
 	atMost = 2 * time.Second
+	// lookEvery is how often the files are looked at though nothing was told of them.
+	lookEvery = 5 * time.Second
 )
 
 // Options say what to watch and what to do. Files and Reload are required.
@@ -36,6 +41,9 @@ type Options struct {
 	// Reload reads them and uses what is in them, or nothing of it if anything is wrong,
 	// and returns what to tell about it.
 	Reload func() (attrs []any, err error)
+	// LookEvery is how often the files are looked at where the system tells of no change;
+	// 0: 5 s.
+	LookEvery time.Duration
 
 	Logger  *slog.Logger // nil: no log
 	Metrics *Metrics     // nil: none
@@ -46,7 +54,7 @@ type Watcher struct {
 	opts  Options
 	log   *slog.Logger
 	files []string
-	fs    *fsnotify.Watcher // nil: there is none, only signals count
+	fs    *fsnotify.Watcher // nil: there is none
 	dirs  map[string]bool   // watched
 	seen  string            // what the files were when they were read last
 }
@@ -59,6 +67,7 @@ func New(o Options) *Watcher {
 	if o.Metrics == nil {
 		o.Metrics = NewMetrics(nil)
 	}
+	o.LookEvery = cmp.Or(o.LookEvery, lookEvery)
 	w := &Watcher{opts: o, log: o.Logger, dirs: map[string]bool{}}
 	for _, file := range o.Files {
 		if abs, err := filepath.Abs(file); err == nil {
@@ -90,6 +99,8 @@ func (w *Watcher) Run(ctx context.Context, signals <-chan os.Signal) {
 		settled.Reset(min(quiet, time.Until(latest)))
 	}
 	wait() // for what changed before Run
+	look := time.NewTicker(w.opts.LookEvery)
+	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -102,6 +113,10 @@ func (w *Watcher) Run(ctx context.Context, signals <-chan os.Signal) {
 			// Events may be missing.
 			w.log.Debug("watching the files of key and certificates", "error", err)
 			wait()
+		case <-look.C:
+			if latest.IsZero() && w.look() != w.seen {
+				wait()
+			}
 		case <-settled.C:
 			latest = time.Time{}
 			w.follow()
@@ -119,7 +134,7 @@ func (w *Watcher) open() bool {
 	}
 	fs, err := fsnotify.NewWatcher()
 	if err != nil {
-		w.log.Warn("cannot watch the files of key and certificates; after a change send SIGHUP", "error", err)
+		w.log.Warn("cannot watch the files of key and certificates; they are looked at now and then instead", "every", w.opts.LookEvery, "error", err)
 		return false
 	}
 	w.fs = fs
@@ -148,7 +163,7 @@ func (w *Watcher) reload(why string) {
 // oneLine is the error without line ends.
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
-// look describes what the files are: another one, or another content.
+// look describes what the files are: another one, another content, other rights.
 func (w *Watcher) look() string {
 	var b strings.Builder
 	for _, file := range w.files {
@@ -157,9 +172,10 @@ func (w *Watcher) look() string {
 			fmt.Fprintf(&b, "%v\n", err)
 			continue
 		}
-		fmt.Fprintf(&b, "%d %d", info.Size(), info.ModTime().UnixNano())
+		// Who may read it counts as well: what could not be read may be mended by that alone.
+		fmt.Fprintf(&b, "%d %d %v", info.Size(), info.ModTime().UnixNano(), info.Mode())
 		if sys, ok := info.Sys().(*syscall.Stat_t); ok {
-			fmt.Fprintf(&b, " %d %d", sys.Dev, sys.Ino)
+			fmt.Fprintf(&b, " %d %d %d:%d", sys.Dev, sys.Ino, sys.Uid, sys.Gid)
 		}
 		b.WriteByte('\n')
 	}
@@ -193,7 +209,7 @@ func (w *Watcher) follow() {
 			if errors.Is(err, os.ErrNotExist) {
 				level = slog.LevelDebug // said by whoever reads the file
 			}
-			w.log.Log(context.Background(), level, "cannot watch a folder of key or certificates; after a change send SIGHUP", "folder", dir, "error", err)
+			w.log.Log(context.Background(), level, "cannot watch a folder of key or certificates; its files are looked at now and then instead", "folder", dir, "every", w.opts.LookEvery, "error", err)
 		}
 		w.dirs[dir] = err == nil
 	}

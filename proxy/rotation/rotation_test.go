@@ -37,10 +37,16 @@ func (f *fixture) Write(p []byte) (int, error) {
 	return f.log.Write(p)
 }
 
+// watch watches by what the system tells alone.
 func watch(t *testing.T, file string) *fixture {
 	t.Helper()
+	return watchEvery(t, file, time.Hour)
+}
+
+func watchEvery(t *testing.T, file string, every time.Duration) *fixture {
+	t.Helper()
 	f := &fixture{t: t, file: file, reads: make(chan string, 10), signals: make(chan os.Signal), metrics: NewMetrics(nil)}
-	w := New(Options{Files: []string{file}, Reload: f.reload, Metrics: f.metrics, Logger: slog.New(slog.NewTextHandler(f, nil))})
+	w := New(Options{Files: []string{file}, Reload: f.reload, LookEvery: every, Metrics: f.metrics, Logger: slog.New(slog.NewTextHandler(f, nil))})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -72,6 +78,16 @@ func (f *fixture) want(text string) {
 		case <-timeout:
 			f.t.Fatalf("%q was not read", text)
 		}
+	}
+}
+
+// read waits until something was read, whatever it was.
+func (f *fixture) read() {
+	f.t.Helper()
+	select {
+	case <-f.reads:
+	case <-time.After(10 * time.Second):
+		f.t.Fatal("nothing was read")
 	}
 }
 
@@ -166,6 +182,42 @@ func TestBroken(t *testing.T) {
 	if ok := testutil.ToFloat64(f.metrics.Reloads.WithLabelValues("ok")); ok < 1 || testutil.ToFloat64(f.metrics.Stale) != 0 {
 		t.Errorf("%v good, stale %v", ok, testutil.ToFloat64(f.metrics.Stale))
 	}
+}
+
+// TestModeMended has a file that could not be read, and whose mode alone is mended: what
+// is in it, and when it was written, stays what it was.
+func TestModeMended(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "key")
+	write(t, file, "one")
+	f := watch(t, file)
+	write(t, file+".new", "bad while nobody may read it")
+	must(t, os.Chmod(file+".new", 0))
+	must(t, os.Rename(file+".new", file))
+	f.read()
+	must(t, os.Chmod(file, 0o400))
+	f.read()
+}
+
+// TestFolderSwapped has the folder itself be a link that is swapped, and then a folder
+// that is removed and made again: nothing that happens there shows in what is watched.
+func TestFolderSwapped(t *testing.T) {
+	dir := t.TempDir()
+	release := func(version, text string) {
+		t.Helper()
+		must(t, os.Mkdir(filepath.Join(dir, version), 0o700))
+		write(t, filepath.Join(dir, version, "key"), text)
+		must(t, os.Symlink(version, filepath.Join(dir, "next")))
+		must(t, os.Rename(filepath.Join(dir, "next"), filepath.Join(dir, "current")))
+	}
+	release("1", "one")
+	f := watchEvery(t, filepath.Join(dir, "current", "key"), quiet)
+	release("2", "two")
+	f.want("two")
+	must(t, os.RemoveAll(filepath.Join(dir, "2")))
+	f.want("")
+	must(t, os.Remove(filepath.Join(dir, "current")))
+	release("3", "three")
+	f.want("three")
 }
 
 // TestNoise has another file in the folder change: nothing is read.
