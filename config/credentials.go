@@ -7,12 +7,17 @@ import (
 	"os"
 	"reflect"
 	"strings"
+	"syscall"
+	"time"
 
 	"questdb-ilp-proxy/auth"
 )
 
 // maxKeyFile bounds what is read of a key file, in bytes.
 const maxKeyFile = 64 << 10
+
+// readLimit is how long reading a file may take that is a pipe.
+const readLimit = 10 * time.Second
 
 // resolveClientConf reads QDB_CLIENT_CONF into the fields that it stands for,
 // where no other variable claims them.
@@ -174,10 +179,12 @@ func (c *Config) keyOfScalar(name string, d auth.Secret, problems *Errors) {
 	c.Key = key
 }
 
-// openFile opens the file that the variable name names.
+// openFile opens the file that the variable name names. It may be a pipe, as of a
+// shell's <(...): whoever should write to that is not waited for without a limit.
 func openFile(name, path string, problems *Errors) (*os.File, bool) {
-	file, err := os.Open(path)
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err == nil {
+		_ = file.SetReadDeadline(time.Now().Add(readLimit)) // a file on a disk has none, and needs none
 		return file, true
 	}
 	var why *os.PathError

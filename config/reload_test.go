@@ -1,10 +1,15 @@
 package config
 
 import (
+	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"questdb-ilp-proxy/auth"
 	"questdb-ilp-proxy/e2e/certs"
@@ -75,6 +80,57 @@ func TestReloadKeyFile(t *testing.T) {
 	certs.Write(t, file, []byte(docX)) // a scalar like any other
 	if got, err := c.Reload(); err != nil || got.Key.AuthLine() == c.Key.AuthLine() || got.TLS != nil {
 		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestReloadPipe has pipes in the place of the files, which nobody writes to: that is
+// said, and not waited for.
+func TestReloadPipe(t *testing.T) {
+	dir := t.TempDir()
+	ca := certs.CA(t, "test CA")
+	file := certs.Write(t, filepath.Join(dir, "key.d"), []byte(docD))
+	roots := certs.Write(t, filepath.Join(dir, "ca.pem"), ca.Cert)
+	c, err := Load([]string{"ILP_UPSTREAM=tcps://questdb", "ILP_AUTH_KEY_ID=testUser1", "ILP_AUTH_KEY_FILE=" + file, "ILP_TLS_CA=" + roots})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{file, roots} {
+		if err := errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reloaded := make(chan error, 1)
+	go func() {
+		_, err := c.Reload()
+		reloaded <- err
+	}()
+	select {
+	case err := <-reloaded:
+		if err == nil || !strings.Contains(err.Error(), "ILP_AUTH_KEY_FILE: "+file+" is empty") || !strings.Contains(err.Error(), "ILP_TLS_CA: ") {
+			t.Errorf("pipes in the place of files: %v", err)
+		}
+	case <-time.After(2 * readLimit):
+		t.Error("waits for somebody to write to a pipe")
+	}
+}
+
+// TestLoadPipe has the key come from a pipe, as of a shell's <(...), whose writer takes
+// its time.
+func TestLoadPipe(t *testing.T) {
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	path := fmt.Sprintf("/dev/fd/%d", reader.Fd())
+	go func() {
+		_, _ = writer.WriteString(docD[:10])
+		_, _ = writer.WriteString(docD[10:])
+		_ = writer.Close()
+	}()
+	c, err := Load([]string{minimal[0], minimal[1], "ILP_AUTH_KEY_FILE=" + path})
+	if err != nil || c.Key.ID() != "testUser1" {
+		t.Errorf("%v", err)
 	}
 }
 
