@@ -1,9 +1,12 @@
 package admin
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -129,5 +132,14 @@ func (w *trackingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter 
 type scrapeLog struct{ logger *slog.Logger }
 
 func (l scrapeLog) Println(v ...any) {
-	l.logger.Warn("metrics incomplete", slog.String("error", strings.TrimSuffix(fmt.Sprintln(v...), "\n")))
+	level, msg := slog.LevelWarn, "metrics incomplete"
+	for _, x := range v {
+		if err, ok := x.(error); ok {
+			if _, ok := errors.AsType[*net.OpError](err); ok {
+				// Nothing is wrong here, and clients could fill the log with it.
+				level, msg = slog.LevelDebug, "a client did not take all metrics"
+			}
+		}
+	}
+	l.logger.Log(context.Background(), level, msg, slog.String("error", strings.TrimSuffix(fmt.Sprintln(v...), "\n")))
 }

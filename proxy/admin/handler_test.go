@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -263,6 +265,33 @@ func TestBrokenCollector(t *testing.T) {
 	if !strings.Contains(log.String(), "can't collect") {
 		t.Errorf("log does not tell why: %q", log.String())
 	}
+}
+
+// A client that goes away while it gets the metrics is no trouble of the proxy's: it could fill the log with it.
+func TestClientThatGoesAwayIsNotLogged(t *testing.T) {
+	var log bytes.Buffer
+	h := newHandler(Options{Gatherer: NewRegistry(), Logger: slog.New(slog.NewTextHandler(&log, nil))}, true)
+	r := httptest.NewRequest("GET", "/metrics", nil)
+	r.Host = "localhost"
+	w := &goneWriter{ResponseRecorder: httptest.NewRecorder()}
+	h.ServeHTTP(w, r)
+	if w.writes == 0 {
+		t.Fatal("nothing was written")
+	}
+	if log.Len() > 0 {
+		t.Errorf("logged %q", log.String())
+	}
+}
+
+// goneWriter fails as a connection does that was reset.
+type goneWriter struct {
+	*httptest.ResponseRecorder
+	writes int
+}
+
+func (w *goneWriter) Write([]byte) (int, error) {
+	w.writes++
+	return 0, &net.OpError{Op: "write", Net: "tcp", Err: syscall.ECONNRESET}
 }
 
 type brokenCollector struct{}
