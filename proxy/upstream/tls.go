@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
 )
 
 // secured is a TLS connection to QuestDB, and what is below it.
@@ -58,7 +59,7 @@ type tlsError struct {
 	asked, offered bool // a client certificate
 }
 
-func (e *tlsError) Error() string { return "TLS: " + strings.TrimPrefix(e.err.Error(), "tls: ") }
+func (e *tlsError) Error() string { return "TLS: " + strings.TrimPrefix(shown(e.err.Error()), "tls: ") }
 func (e *tlsError) Unwrap() error { return e.err }
 
 // secure makes the TLS handshake over nc, with the server that the address belongs
@@ -161,13 +162,13 @@ func tlsFailure(e *tlsError, addr, name string) (kind, string) {
 	case errors.As(e, &invalid) && invalid.Reason == x509.Expired:
 		return kindTLSExpired, fmt.Sprintf("expired certificate: that of %s is not valid now (%s); renew it there, or set this machine's clock", addr, invalid.Detail)
 	case errors.As(e, &hostname):
-		return kindTLSName, fmt.Sprintf("wrong name: the certificate of %s is not for %q (%v); connect by a name that it has, or set "+
-			"ILP_TLS_SERVER_NAME to one", addr, name, hostname)
+		return kindTLSName, fmt.Sprintf("wrong name: the certificate of %s is not for %q (%s); connect by a name that it has, or set "+
+			"ILP_TLS_SERVER_NAME to one", addr, name, shown(hostname.Error()))
 	case errors.As(e, &unknown):
 		return kindTLSUnknownCA, fmt.Sprintf("unknown CA: the certificate of %s comes from an authority that is not trusted (%s); set ILP_TLS_CA to a "+
 			"PEM file of that authority", addr, issuer(unknown))
 	case errors.As(e, &verify):
-		return kindTLSFailed, fmt.Sprintf("certificate not accepted: that of %s (%v)", addr, verify.Err)
+		return kindTLSFailed, fmt.Sprintf("certificate not accepted: that of %s (%s)", addr, shown(verify.Err.Error()))
 	case errors.As(e, &header):
 		return kindTLSPlain, fmt.Sprintf("no TLS: %s answers with something else; check that it is a port for TLS, or use tcp:// if it is QuestDB's own (its open "+
 			"edition has no TLS there)", addr)
@@ -178,7 +179,7 @@ func tlsFailure(e *tlsError, addr, name string) (kind, string) {
 		return kindTLSPlain, fmt.Sprintf("%v with %s: check that it is a port for TLS, or use tcp:// if it is QuestDB's own (its open edition has no TLS "+
 			"there); or it is stuck", e.err, addr)
 	}
-	return kindTLSFailed, fmt.Sprintf("TLS with %s failed: %v", addr, e.err)
+	return kindTLSFailed, fmt.Sprintf("TLS with %s failed: %s", addr, shown(e.err.Error()))
 }
 
 // alertFailure says what a server's alert means.
@@ -206,5 +207,23 @@ func issuer(e x509.UnknownAuthorityError) string {
 	if e.Cert == nil {
 		return "no issuer"
 	}
-	return "issuer: " + e.Cert.Issuer.String()
+	return "issuer: " + shown(e.Cert.Issuer.String())
+}
+
+// maxShown is how many bytes are shown of a text that may have parts of a certificate in
+// it, which whoever answers has written.
+const maxShown = 300
+
+// shown is the beginning of such a text, as one line and without control characters: it
+// is shown on terminals.
+func shown(text string) string {
+	if len(text) > maxShown {
+		text = text[:maxShown] + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
 }

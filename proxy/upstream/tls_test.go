@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -160,6 +161,30 @@ func TestTLSFailures(t *testing.T) {
 			await(t, p, "a reason", func(s Status) bool { return strings.Contains(s.Reason, test.says) })
 			if testutil.ToFloat64(m.Handshakes.WithLabelValues(string(test.kind))) == 0 {
 				t.Errorf("not counted as %s", test.kind)
+			}
+		})
+	}
+}
+
+// TestTLSHostileCertificate has certificates that say more than they should: what is
+// shown of it is short, and has nothing that a terminal obeys.
+func TestTLSHostileCertificate(t *testing.T) {
+	hostile := "\x1b[2Jall is well\n" + strings.Repeat("x", 5000)
+	for name, pair := range map[string]*certs.Pair{
+		"issuer": certs.CA(t, hostile).Issue(t, "127.0.0.1"),
+		"name":   certs.CA(t, "test CA").Issue(t, hostile),
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := &tls.Config{Certificates: []tls.Certificate{pair.TLS()}}
+			client := &tls.Config{RootCAs: certs.CA(t, "other CA").Pool()}
+			if name == "name" { // asked for by one, else those that it has are not told
+				client.ServerName = "questdb.example"
+			}
+			_, p, _ := withTLS(t, server, client, Options{MinIdle: 1})
+			var reason string
+			await(t, p, "a reason", func(s Status) bool { reason = s.Reason; return strings.Contains(reason, "all is well") })
+			if len(reason) > 1000 || strings.ContainsFunc(reason, unicode.IsControl) {
+				t.Errorf("%d bytes: %q", len(reason), reason)
 			}
 		})
 	}
