@@ -195,6 +195,13 @@ func openFile(name, path string, problems *Errors) (*os.File, bool) {
 	return nil, false
 }
 
+// warnIfOpen warns of a secret's file that everyone may read.
+func (c *Config) warnIfOpen(name, path string, file *os.File) {
+	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0 {
+		c.warn("%s: everyone on this machine may read %s; chmod 600 it, or set the volume's defaultMode to 0400", name, path)
+	}
+}
+
 // readSecret reads a small file without the white space around its text.
 func (c *Config) readSecret(name, path string, problems *Errors) (auth.Secret, bool) {
 	if auth.LooksLikeKey(path) {
@@ -206,9 +213,7 @@ func (c *Config) readSecret(name, path string, problems *Errors) (auth.Secret, b
 		return auth.Secret{}, false
 	}
 	defer file.Close()
-	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0 {
-		c.warn("%s: everyone on this machine may read %s; chmod 600 it, or set the volume's defaultMode to 0400", name, path)
-	}
+	c.warnIfOpen(name, path, file)
 	data, err := io.ReadAll(io.LimitReader(file, maxKeyFile+1))
 	switch text := strings.TrimSpace(string(data)); {
 	case err != nil:

@@ -142,7 +142,7 @@ func roots(which Roots) (*x509.CertPool, error) {
 
 // readRoots reads a file of certificate authorities.
 func (c *Config) readRoots(name, path string, problems *Errors) *x509.CertPool {
-	data, ok := readPEM(name, path, problems)
+	data, ok := c.readPEM(name, path, problems)
 	if !ok {
 		return nil
 	}
@@ -188,10 +188,13 @@ func isKeystore(data []byte) bool {
 	return false
 }
 
+// tlsKey is the variable whose PEM file is a secret.
+const tlsKey = "ILP_TLS_KEY"
+
 // readPair reads the client's certificate and its key.
 func (c *Config) readPair(problems *Errors) (tls.Certificate, bool) {
-	cert, ok := readPEM("ILP_TLS_CERT", c.TLSCert, problems)
-	key, keyOK := readPEM("ILP_TLS_KEY", c.TLSKey, problems)
+	cert, ok := c.readPEM("ILP_TLS_CERT", c.TLSCert, problems)
+	key, keyOK := c.readPEM(tlsKey, c.TLSKey, problems)
 	if !ok || !keyOK {
 		return tls.Certificate{}, false
 	}
@@ -205,7 +208,7 @@ func (c *Config) readPair(problems *Errors) (tls.Certificate, bool) {
 }
 
 // readPEM reads a file of certificates or keys.
-func readPEM(name, path string, problems *Errors) ([]byte, bool) {
+func (c *Config) readPEM(name, path string, problems *Errors) ([]byte, bool) {
 	if strings.Contains(path, "-----BEGIN") {
 		problems.add(name, "it looks like the text of the file itself", "the path of the file")
 		return nil, false
@@ -215,6 +218,9 @@ func readPEM(name, path string, problems *Errors) ([]byte, bool) {
 		return nil, false
 	}
 	defer file.Close()
+	if name == tlsKey {
+		c.warnIfOpen(name, path, file)
+	}
 	data, err := io.ReadAll(io.LimitReader(file, maxPEMFile+1))
 	switch {
 	case err != nil:

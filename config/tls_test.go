@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -75,6 +76,30 @@ func TestTLS(t *testing.T) {
 				t.Error("verification is not as it should be")
 			}
 		})
+	}
+}
+
+// TestTLSKeyForAll has a private key that everyone may read: that is said at the start,
+// and when it is read again.
+func TestTLSKeyForAll(t *testing.T) {
+	cert, key := certs.CA(t, "test CA").Issue(t, "client").Files(t)
+	for _, path := range []string{cert, key} {
+		if err := os.Chmod(path, 0o644); err != nil { // certificates are for everyone
+			t.Fatal(err)
+		}
+	}
+	c, err := Load(overTLS("ILP_TLS_CERT="+cert, "ILP_TLS_KEY="+key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := c.Reload()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, warnings := range [][]string{c.Warnings, again.Warnings} {
+		if len(warnings) != 1 || !strings.Contains(warnings[0], "ILP_TLS_KEY: everyone on this machine may read "+key) {
+			t.Errorf("warnings: %q", warnings)
+		}
 	}
 }
 
