@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -112,58 +111,4 @@ func passedListeners(at config.Listen, passed []*os.File, used map[*os.File]bool
 			at, len(passed), strings.Join(names, ", "))
 	}
 	return some, nil
-}
-
-// listenUnix makes a socket at path, in place of one that nobody listens on any
-// more, as a proxy leaves it that was killed. Its listener removes it when it is
-// closed.
-func listenUnix(ctx context.Context, path string, mode fs.FileMode) (net.Listener, error) {
-	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
-		// The file gets this mode when it is made, less the umask: at no moment
-		// may more connect than should. Where the system knows no such thing,
-		// there is the chmod below.
-		return raw.Control(func(fd uintptr) { _ = syscall.Fchmod(int(fd), uint32(mode)) })
-	}}
-	l, err := lc.Listen(ctx, config.NetUnix, path)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		if err := removeStale(ctx, path); err != nil {
-			return nil, fmt.Errorf("ILP_LISTEN: cannot listen for writers on unix://%s: %w", path, err)
-		}
-		l, err = lc.Listen(ctx, config.NetUnix, path)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("ILP_LISTEN: cannot listen for writers on unix://%s: %w; check that its folder exists, and that the proxy may write there", path, err)
-	}
-	if err := os.Chmod(path, mode); err != nil {
-		_ = l.Close()
-		return nil, fmt.Errorf("ILP_UNIX_MODE: cannot set the mode of %s: %w", path, err)
-	}
-	return l, nil
-}
-
-// removeStale removes the socket at path if nobody listens on it.
-func removeStale(ctx context.Context, path string) error {
-	info, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // gone meanwhile
-	}
-	if err != nil {
-		return err
-	}
-	if info.Mode().Type() != fs.ModeSocket {
-		return errors.New("there is a file that is no socket; remove it, or choose another path")
-	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, config.NetUnix, path)
-	if err == nil {
-		_ = conn.Close()
-		return errors.New("someone listens on it already; end that one, or choose another path")
-	}
-	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("it cannot be told whether someone listens there already: %w", err)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("removing the socket that nobody listens on: %w", err)
-	}
-	return nil
 }
