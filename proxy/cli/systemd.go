@@ -57,6 +57,11 @@ func (p *instance) watchdog(done <-chan struct{}) {
 	tick := time.NewTicker(interval / 2)
 	defer tick.Stop()
 	for {
+		select {
+		case <-done: // though it may be time again, where the last word took long
+			return
+		default:
+		}
 		p.alive()
 		p.notify(daemon.SdNotifyWatchdog)
 		select {
