@@ -143,11 +143,12 @@ func (r *ring[T]) add(x T) {
 	r.next = (r.next + 1) % r.most
 }
 
-// last returns them, latest first.
+// last returns them, latest first. None is an empty slice: programs that read the JSON go through it as it is.
 func (r *ring[T]) last() []T {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all := append(slices.Clone(r.all[r.next:]), r.all[:r.next]...)
+	all := make([]T, 0, len(r.all))
+	all = append(append(all, r.all[r.next:]...), r.all[:r.next]...)
 	slices.Reverse(all)
 	return all
 }

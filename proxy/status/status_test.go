@@ -32,6 +32,19 @@ func ask(p *Page, path string) *httptest.ResponseRecorder {
 	return w
 }
 
+// Every list is one in the JSON of a proxy to which nothing has happened yet.
+func TestNothingYet(t *testing.T) {
+	var lists map[string]any
+	if err := json.Unmarshal(ask(newTestPage(Snapshot{}), "/status").Body.Bytes(), &lists); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"lanes", "upstream", "rejected", "events"} {
+		if list, ok := lists[name].([]any); !ok || len(list) != 0 {
+			t.Errorf("%s is %v, want an empty list", name, lists[name])
+		}
+	}
+}
+
 const hostile = `</script><img src=x onerror=alert(1)>"'` + "`&{{.}}"
 
 // Whatever comes from outside is text on the page, wherever it is.
