@@ -10,6 +10,7 @@ import (
 	"questdb-ilp-proxy/auth"
 	"questdb-ilp-proxy/e2e/proxytest"
 	"questdb-ilp-proxy/e2e/questdb"
+	"questdb-ilp-proxy/proxy/status"
 )
 
 // datagrams returns a function that sends one to the proxy, from an address.
@@ -72,6 +73,10 @@ func TestUDP(t *testing.T) {
 	} {
 		p.WaitMetric(arrive, proxytest.Equal(c.want), c.name, c.label...)
 	}
+
+	waitStatus(t, p, "the writer by datagrams", func(r *status.Report) bool {
+		return r.Writers.Connected == 1 && strings.HasPrefix(r.Writers.Fastest[0].Remote, "udp:127.0.0.1:") && r.Writers.Fastest[0].Bytes > int64(len(large))
+	})
 
 	// Stopped, it cannot read; told to end meanwhile, it reads all the same.
 	p.Signal(syscall.SIGSTOP)

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"questdb-ilp-proxy/proxy/delivery"
@@ -37,6 +38,11 @@ type packets struct {
 	stamps *stamper // nil: nobody gives timestamps to records without
 	drops  uint32   // what the kernel said last; its goroutine's
 	half   chan time.Time
+
+	remote string
+	since  time.Time
+	bytes  atomic.Int64 // read, of those that may send
+	rate   rate         // guarded by the server's mu
 }
 
 // ServeUDP reads datagrams from conn until Shutdown or Close, and then returns
@@ -44,7 +50,9 @@ type packets struct {
 // last one needs no LF. Where the journal is full it does not read, and the
 // kernel drops what it has no room for, which is counted. ServeUDP closes conn.
 func (s *Server) ServeUDP(conn *net.UDPConn) error {
-	p := &packets{srv: s, conn: conn, stamps: s.newStamper(), half: make(chan time.Time, 1)}
+	now := time.Now()
+	p := &packets{srv: s, conn: conn, stamps: s.newStamper(), half: make(chan time.Time, 1),
+		remote: "udp:" + conn.LocalAddr().String(), since: now, rate: newRate(now)}
 	if p.stamps != nil {
 		p.at = stampsOf(maxDatagram + 1)
 	}
@@ -61,7 +69,7 @@ func (s *Server) ServeUDP(conn *net.UDPConn) error {
 	defer s.wg.Done()
 	defer conn.Close()
 	_ = conn.SetReadBuffer(udpBuffer) // the kernel's own default does as well
-	p.out = s.o.Dispatcher.NewWriter("udp:"+conn.LocalAddr().String(), func() {})
+	p.out = s.o.Dispatcher.NewWriter(p.remote, func() {})
 	defer p.out.Close()
 
 	stop, watched := make(chan struct{}), make(chan struct{})
@@ -145,7 +153,7 @@ func (p *packets) abandon() {
 	if left > 0 {
 		p.srv.m.datagramsDropped.Add(float64(left))
 		p.srv.log.Error("datagrams in the kernel's queue were dropped: the proxy had to end before it could take them",
-			"listener", p.out.Remote(), "datagrams", left)
+			"listener", p.remote, "datagrams", left)
 	}
 }
 
@@ -172,6 +180,7 @@ func (p *packets) read(ctx context.Context) error {
 		p.refuse(from)
 		return nil
 	}
+	p.bytes.Add(int64(n))
 	whole, records := p.whole(p.buf[p.at:][:n])
 	return p.put(ctx, b, whole, records)
 }
@@ -218,7 +227,7 @@ func (p *packets) fragment(n int) {
 	p.srv.m.fragments.Inc()
 	p.srv.m.fragmentBytes.Add(float64(n))
 	p.srv.limit.Log(p.srv.ctx, slog.LevelWarn, "fragment", "a datagram ended in the middle of a record; that record is dropped",
-		slog.String("remote", p.out.Remote()), slog.Int("bytes", n))
+		slog.String("remote", p.remote), slog.Int("bytes", n))
 }
 
 // short keeps the records that are not longer than ILP_MAX_RECORD.
@@ -229,7 +238,7 @@ func (p *packets) short(whole []byte) (kept []byte, records int) {
 		case len(record) > p.srv.o.MaxRecord:
 			p.out.CountTooLong()
 			p.srv.limit.Log(p.srv.ctx, slog.LevelWarn, delivery.ReasonTooLong, "rejected a record that is longer than ILP_MAX_RECORD",
-				slog.String("remote", p.out.Remote()), slog.Int("bytes", len(record)), slog.Int("limit", p.srv.o.MaxRecord))
+				slog.String("remote", p.remote), slog.Int("bytes", len(record)), slog.Int("limit", p.srv.o.MaxRecord))
 			continue
 		case !ilp.IsBlank(record):
 			records++
@@ -322,6 +331,6 @@ func (p *packets) countDrops() {
 		p.drops = now
 		p.srv.m.datagramsDropped.Add(float64(n))
 		p.srv.limit.Log(p.srv.ctx, slog.LevelWarn, "drops", "the kernel dropped datagrams: they came faster than they could be read, or memory is full; net.core.rmem_max limits its queue",
-			slog.String("listener", p.out.Remote()), slog.Int64("datagrams", int64(n)))
+			slog.String("listener", p.remote), slog.Int64("datagrams", int64(n)))
 	}
 }

@@ -19,7 +19,7 @@ const (
 // WriterStatus is a snapshot of one writer.
 type WriterStatus struct {
 	Remote string
-	Since  time.Time // when it connected
+	Since  time.Time // when it connected; of a UDP socket, when that was opened
 	Bytes  int64     // read from it in all
 	// BytesPerSecond is over the last seconds; less than 0 if nobody has asked
 	// lately, so that it is not known.
@@ -52,28 +52,38 @@ func (r *rate) look(n int64, now time.Time) float64 {
 }
 
 // Writers returns the most writers that are the fastest now, fastest first, and
-// how many are connected.
-func (s *Server) Writers(most int) (fastest []WriterStatus, connected int) {
+// how many there are: the connected ones, and each UDP socket to which something was
+// sent.
+func (s *Server) Writers(most int) (fastest []WriterStatus, all int) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	order := func(a, b WriterStatus) int {
-		return cmp.Or(cmp.Compare(b.BytesPerSecond, a.BytesPerSecond), cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.Remote, b.Remote))
-	}
 	for se := range s.sessions {
-		w := WriterStatus{Since: se.since, Bytes: se.bytes.Load()}
-		w.BytesPerSecond = se.rate.look(w.Bytes, now)
-		w.Remote = se.out.Remote()
-		at, _ := slices.BinarySearchFunc(fastest, w, order)
-		if at == most {
-			continue
-		}
-		if len(fastest) == most {
-			fastest = fastest[:most-1]
-		}
-		fastest = slices.Insert(fastest, at, w)
+		fastest = insert(fastest, most, WriterStatus{Remote: se.out.Remote(), Since: se.since, Bytes: se.bytes.Load()}, &se.rate, now)
 	}
-	return fastest, len(s.sessions)
+	all = len(s.sessions)
+	for p := range s.packets {
+		if n := p.bytes.Load(); n > 0 {
+			fastest = insert(fastest, most, WriterStatus{Remote: p.remote, Since: p.since, Bytes: n}, &p.rate, now)
+			all++
+		}
+	}
+	return fastest, all
+}
+
+// insert puts w where it belongs among the most fastest, if it does.
+func insert(fastest []WriterStatus, most int, w WriterStatus, r *rate, now time.Time) []WriterStatus {
+	w.BytesPerSecond = r.look(w.Bytes, now)
+	at, _ := slices.BinarySearchFunc(fastest, w, func(a, b WriterStatus) int {
+		return cmp.Or(cmp.Compare(b.BytesPerSecond, a.BytesPerSecond), cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.Remote, b.Remote))
+	})
+	if at == most {
+		return fastest
+	}
+	if len(fastest) == most {
+		fastest = fastest[:most-1]
+	}
+	return slices.Insert(fastest, at, w)
 }
 
 // Bytes returns how many bytes were read from writers.
