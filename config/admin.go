@@ -33,7 +33,7 @@ func AdminClient(environ []string) (addr string, token auth.Secret, err error) {
 	if err := c.Admin.UnmarshalText([]byte(values["ILP_ADMIN"])); err != nil {
 		problems.addValue("ILP_ADMIN", err)
 	} else if c.Admin == "" {
-		problems.add("ILP_ADMIN", "it is off, so nothing can be asked", "")
+		problems.add("ILP_ADMIN", "it is off, so nothing can be asked", "as the proxy has it, like 127.0.0.1:9090")
 	} else if at, ok := (Listen{Network: "tcp", Addr: string(c.Admin)}).writerAddr(); ok {
 		addr = at
 	} else {

@@ -19,7 +19,7 @@ func TestAdminClient(t *testing.T) {
 		"IPv6":            {"ILP_ADMIN=[::]:1", "[::1]:1", "", ""},
 		"token":           {"ILP_ADMIN_TOKEN=" + token, "127.0.0.1:9090", token, ""},
 		"token in a file": {"ILP_ADMIN_TOKEN_FILE=" + file, "127.0.0.1:9090", token, ""},
-		"off":             {"ILP_ADMIN=off", "", "", "ILP_ADMIN: it is off"},
+		"off":             {"ILP_ADMIN=off", "", "", "ILP_ADMIN: it is off, so nothing can be asked; should be as the proxy has it, like 127.0.0.1:9090"},
 		"kernel's port":   {"ILP_ADMIN=127.0.0.1:0", "", "", "ILP_ADMIN: "},
 		"short token":     {"ILP_ADMIN_TOKEN=0123456789abcde", "", "", "ILP_ADMIN_TOKEN: the token is too short"},
 		"odd token":       {"ILP_ADMIN_TOKEN=" + token + "\u00e9", "", "", "ILP_ADMIN_TOKEN: the token is too short"},

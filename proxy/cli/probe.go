@@ -101,6 +101,9 @@ func (a *adminClient) do(ctx context.Context, method, path string) (status int, 
 		req.Header.Set("Authorization", "Bearer "+a.token.Reveal())
 	}
 	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return 0, "", fmt.Errorf("no answer from the proxy at %s in time; it is stuck or stopped, or something else is there: %w", a.addr, err)
+	}
 	if err != nil {
 		return 0, "", fmt.Errorf("ask the proxy at %s: %w; check that it runs, and with the same ILP_ADMIN", a.addr, err)
 	}
@@ -123,7 +126,7 @@ func (a *adminClient) probe(ctx context.Context, path string) error {
 
 // wait returns when the proxy is ready.
 func (a *adminClient) wait(ctx context.Context) error {
-	last := errors.New("the proxy was not asked")
+	last := fmt.Errorf("no answer from the proxy at %s", a.addr)
 	if poll(ctx, func(ctx context.Context) bool {
 		err := a.probe(ctx, "/readyz")
 		if err != nil && (ctx.Err() == nil || !errors.Is(err, ctx.Err())) {
