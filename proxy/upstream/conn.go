@@ -387,7 +387,9 @@ func (c *Conn) finish(err error, surplus int64) {
 	}
 	end.AfterHalfClose = c.halfClosedFirst()
 	if c.tls != nil && end.Err == nil && end.AfterHalfClose {
-		c.closedTLS(&end)
+		if end.Err = c.tls.endedWell(); end.Err == nil {
+			c.closedTLS(&end)
+		}
 	}
 	c.end = end
 	if end.Clean() {

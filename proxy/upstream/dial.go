@@ -180,6 +180,7 @@ func (p *Pool) attempt(ctx context.Context, addr string, dialUntil time.Time, an
 			p.server(addr, (*serverState).distrust)
 			return nil, p.handshakeFailure(ctx, addr, key, err)
 		}
+		p.server(addr, func(s *serverState) { sec.notifies = &s.notifies })
 		nc = sec
 	}
 	result, err := auth.Handshake(ctx, nc, key, p.opts.AuthTimeout)

@@ -3,6 +3,7 @@ package upstream
 import (
 	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/sethvargo/go-retry"
@@ -29,6 +30,7 @@ type serverState struct {
 	challenges []time.Duration // how long its last challenges took, oldest first
 	backoff    retry.Backoff   // of attempts for it alone; nil: the next pause is the first
 	used       time.Time
+	notifies   atomic.Bool // over TLS it ends with a close_notify
 }
 
 // server lets f look at, and change, what is known of a server.

@@ -21,6 +21,8 @@ type secured struct {
 	// asked is whether the server asked for a client certificate, and offered
 	// whether it got one.
 	asked, offered bool
+	// notifies is whether the server was ever seen to end with a close_notify.
+	notifies *atomic.Bool
 }
 
 // transport is the TCP connection below TLS. It counts what was read from it, so
@@ -32,6 +34,7 @@ type transport struct {
 	got     int64        // bytes read; only for the reader
 	handled atomic.Int64 // of these, those that TLS has dealt with
 	patient atomic.Bool  // deadlines of writes are not passed on
+	ended   bool         // TCP ended before TLS did; only for the reader
 }
 
 // Read is called by TLS only when it has dealt with all that it read before.
@@ -39,6 +42,7 @@ func (t *transport) Read(p []byte) (int, error) {
 	t.handled.Store(t.got)
 	n, err := t.Conn.Read(p)
 	t.got += int64(n)
+	t.ended = t.ended || errors.Is(err, io.EOF)
 	return n, err
 }
 
@@ -48,6 +52,23 @@ func (t *transport) SetWriteDeadline(d time.Time) error {
 		return nil
 	}
 	return t.Conn.SetWriteDeadline(d)
+}
+
+// errCut is how a connection ends that TCP alone has ended, where the server says
+// close_notify otherwise. A TCP connection can be ended by whoever is between, and is by
+// the end of a terminator that has not passed everything on.
+var errCut = errors.New("the connection was cut: it ended without TLS's close_notify, which this server has sent before; " +
+	"or if there is another one now that sends none, restart the proxy")
+
+// endedWell tells how the server ended TLS after our half-close. Not every server says
+// close_notify: it is demanded of one that ever did so.
+func (s *secured) endedWell() error {
+	if !s.below.ended {
+		s.notifies.Store(true)
+	} else if s.notifies.Load() {
+		return errCut
+	}
+	return nil
 }
 
 // errNotTLS is what a server has that ends the connection in the TLS handshake.

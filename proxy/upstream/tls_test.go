@@ -2,9 +2,11 @@ package upstream
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unicode"
@@ -126,6 +128,65 @@ func TestTLSEnds(t *testing.T) {
 	if end := c.End(); end.Clean() {
 		t.Errorf("%+v", end)
 	}
+}
+
+// TestTLSCut has somebody between who takes what goes to the server, and ends the
+// connection as the server would: without its close_notify that is no clean end.
+func TestTLSCut(t *testing.T) {
+	ca := certs.CA(t, "test CA")
+	key := testKey(t)
+	s := standin.New(t, key.AuthLine())
+	server := terminate(t, &tls.Config{Certificates: []tls.Certificate{ca.Issue(t, "127.0.0.1").TLS()}}, s.Addr())
+	var hostile atomic.Bool
+	between := acceptAll(t, func(nc net.Conn) { go intercept(nc.(*net.TCPConn), server, &hostile) })
+	p, _ := startPool(t, Options{Key: key, Addrs: []string{between}, TLS: &tls.Config{RootCAs: ca.Pool()}, MinIdle: 1})
+	end := func(cut bool) End {
+		t.Helper()
+		c := acquire(t, p)
+		hostile.Store(cut)
+		defer hostile.Store(false)
+		if _, err := c.Write([]byte("t a=1i\n")); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		return awaitEnd(t, c)
+	}
+	for _, cut := range []bool{false, true, false} {
+		if end := end(cut); end.Clean() == cut || cut && !errors.Is(end.Err, errCut) {
+			t.Errorf("cut: %v; %+v", cut, end)
+		}
+	}
+}
+
+// intercept passes everything on; while hostile is set it swallows what the client says,
+// and answers its half-close by itself.
+func intercept(client *net.TCPConn, addr string, hostile *atomic.Bool) {
+	defer client.Close()
+	server, err := net.Dial("tcp", addr)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	go func() {
+		buf := make([]byte, 4096)
+		for {
+			n, err := client.Read(buf)
+			if err == nil && !hostile.Load() {
+				_, err = server.Write(buf[:n])
+			}
+			if err != nil {
+				break
+			}
+		}
+		if hostile.Load() {
+			_ = client.CloseWrite()
+		}
+		_ = server.(*net.TCPConn).CloseWrite()
+	}()
+	_, _ = io.Copy(client, server)
+	_ = client.CloseWrite()
 }
 
 func TestTLSFailures(t *testing.T) {
