@@ -119,7 +119,7 @@ func (s *Server) Listen() error {
 	}
 	tcp := ln.(*net.TCPListener) // what net.Listen returns for "tcp"
 	s.ln = newLimitListener(tcp, s.limits.conns)
-	s.http.Handler = closeWhenCrowded(s.ln, newHandler(s.opts, tcp.Addr().(*net.TCPAddr).IP.IsLoopback()))
+	s.http.Handler = withoutBodies(closeWhenCrowded(s.ln, newHandler(s.opts, tcp.Addr().(*net.TCPAddr).IP.IsLoopback())))
 	return nil
 }
 
@@ -202,6 +202,18 @@ func closeWhenCrowded(ln *limitListener, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if ln.crowded() {
 			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// withoutBodies has net/http not wait for a request's body, which nothing here reads: connections on which none comes would keep
+// probes out for as long as a request may take.
+func withoutBodies(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			w.Header().Set("Connection", "close")                              // or it is read before the answer
+			_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)) // and after that; what has come already is taken
 		}
 		next.ServeHTTP(w, r)
 	})

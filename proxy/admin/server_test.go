@@ -396,7 +396,8 @@ func TestAddressInUse(t *testing.T) {
 
 // Many connections that say nothing, or only begin to, do not hold up a probe.
 func TestSilentConnectionsDoNotDelayProbes(t *testing.T) {
-	for title, says := range map[string]string{"nothing": "", "half a request": "GET /live"} {
+	for title, says := range map[string]string{"nothing": "", "half a request": "GET /live",
+		"a body that does not come": "POST /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"} {
 		t.Run(title, func(t *testing.T) {
 			lim := defaultLimits
 			lim.readHeader, lim.read = time.Hour, time.Hour // not these may be what helps
