@@ -107,7 +107,7 @@ model: ## Put the journal's model through HISTORIES (a million) random histories
 BENCH ?=
 .PHONY: bench
 bench: build ## Measure beside QuestDB alone, HAProxy and nginx (4 minutes)
-	go test -run '^$$' -bench . -benchmem -benchtime 200ms ./proxy/delivery ./proxy/ilp
+	go test -run '^$$' -bench . -benchmem -benchtime 200ms ./proxy ./proxy/delivery ./proxy/ilp
 	go build -o bin/bench ./e2e/bench
 	bin/bench -proxy bin/questdb-ilp-proxy $(BENCH)
 
