@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"go.yaml.in/yaml/v3"
+
 	"questdb-ilp-proxy/config"
 )
 
@@ -184,6 +186,58 @@ func TestSchemaIsClosed(t *testing.T) {
 	walk("", schema)
 	if objects < 20 {
 		t.Errorf("found %d objects: this test does not look where they are", objects)
+	}
+}
+
+// TestSchemaKeepsDefaults has each section, and each default that says something, required:
+// Helm takes away what a value of null stands for, and the templates count on it.
+func TestSchemaKeepsDefaults(t *testing.T) {
+	type node struct {
+		Properties map[string]node
+		Required   []string
+	}
+	var schema node
+	var values map[string]any
+	read := func(name string, unmarshal func([]byte, any) error, into any) {
+		data, err := os.ReadFile(filepath.Join(chart, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unmarshal(data, into); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	read("values.schema.json", json.Unmarshal, &schema)
+	read("values.yaml", yaml.Unmarshal, &values)
+	// Without these the templates do the same as with none of them.
+	free := map[string]bool{
+		"/global": true, "/enabled": true, "/commonLabels": true, "/gateway/topologySpread": true,
+		"/gateway/podAnnotations": true, "/gateway/podLabels": true, "/gateway/nodeSelector": true, "/gateway/affinity": true,
+		"/resources/requests": true, "/resources/limits": true,
+	}
+	looked := 0
+	var walk func(path string, n node, values map[string]any)
+	walk = func(path string, n node, values map[string]any) {
+		for name, value := range values {
+			at := path + "/" + name
+			section, isSection := value.(map[string]any)
+			list, isList := value.([]any)
+			if free[at] || value == nil || value == "" || isList && len(list) == 0 ||
+				strings.HasSuffix(at, "/labels") || strings.HasSuffix(at, "/annotations") && path != "/sidecar" {
+				continue
+			}
+			looked++
+			if !slices.Contains(n.Required, name) {
+				t.Errorf("%s can be null: it belongs to what is required", at)
+			}
+			if isSection {
+				walk(at, n.Properties[name], section)
+			}
+		}
+	}
+	walk("", schema, values)
+	if looked < 60 {
+		t.Errorf("%d values were looked at", looked)
 	}
 }
 
