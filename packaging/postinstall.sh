@@ -9,5 +9,7 @@ fi
 if [ -d /run/systemd/system ]; then
   systemctl daemon-reload
   # What runs goes on as the new version, when it has delivered what it holds.
-  systemctl try-restart questdb-ilp-proxy.service
+  # Where it does not start, the package is there all the same.
+  systemctl try-restart questdb-ilp-proxy.service ||
+    echo 'questdb-ilp-proxy.service did not start again: see journalctl -u questdb-ilp-proxy' >&2
 fi
