@@ -60,6 +60,7 @@ func TestObserve(t *testing.T) {
 	s.shows(panels, "Rejected", nil, func(l line) bool { return l.value >= 1 })
 	s.shows(panels, "Writers", nil, func(l line) bool { return l.value == 4 })
 	s.shows(panels, "Rejected, by reason", map[string]string{"reason": "malformed"}, func(l line) bool { return l.most >= 1 })
+	s.shows(panels, "Given up by every proxy", map[string]string{"kind": "new_privileges"}, func(l line) bool { return l.value == 1 })
 	s.shows(panels, "What runs, and what it found", map[string]string{"kind": "resets"}, func(l line) bool { return l.value == 1 })
 
 	rulesAreWell(t, s)
