@@ -73,7 +73,7 @@ func handshake(ctx context.Context, c *config.Config, x upstream.Examination) Fi
 	case upstream.TroubleTLS:
 		f.Kind, f.Do = TLS, "what is after the semicolon, then check again"
 	case upstream.TroubleSilent:
-		f.Kind, f.Do = Silent, "look at QuestDB's log; close connections that nobody needs, or raise line.tcp.net.connection.limit; restart it if it is stuck; "+
+		f.Kind, f.Do = Silent, "see that it is the port of line.tcp.net.bind.to (9009 by default; 9000 is HTTP, 8812 the PostgreSQL wire); look at QuestDB's log; close connections that nobody needs, or raise line.tcp.net.connection.limit; restart it if it is stuck; "+
 			"with line.tcp.auth.db.path unset and line.tcp.disconnect.on.error=false it is silent as well"
 	case upstream.TroubleNoAuth:
 		f.Kind, f.Do = NoAuth, "put the line of `authline` into conf/auth.txt, set line.tcp.auth.db.path=conf/auth.txt in server.conf, and restart QuestDB; "+
