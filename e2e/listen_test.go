@@ -150,14 +150,26 @@ func TestSystemd(t *testing.T) {
 		}
 	}
 	row("tcp", addr, "early")
+	datagram, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer datagram.Close()
+	udp, err := datagram.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	row("udp", datagram.LocalAddr().String(), "by_datagram")
 
 	const watchdog = 200 * time.Millisecond
-	p := proxytest.Options{Pass: []proxytest.Passed{{Name: "ilp", File: tcp}, {Name: "local", File: unix}}}.Start(t,
-		proxytest.EnvFor(key, db.ILP()).With("ILP_LISTEN", "systemd://ilp,systemd://local",
+	p := proxytest.Options{Pass: []proxytest.Passed{{Name: "ilp", File: tcp}, {Name: "local", File: unix}, {Name: "udp", File: udp}}}.Start(t,
+		proxytest.EnvFor(key, db.ILP()).With("ILP_LISTEN", "systemd://ilp,systemd://local,systemd://udp",
 			"NOTIFY_SOCKET", heard.LocalAddr().String(), "WATCHDOG_USEC", strconv.FormatInt(watchdog.Microseconds(), 10)))
 	row("unix", path, "local")
 	db.WaitCount("early", 1, arrive)
 	db.WaitCount("local", 1, arrive)
+	db.WaitCount("by_datagram", 1, arrive)
 
 	message := func() string {
 		t.Helper()

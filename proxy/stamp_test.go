@@ -266,7 +266,7 @@ func TestStampOfDatagrams(t *testing.T) {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- srv.ServeUDP(l) }()
+	go func() { served <- srv.ServeUDP(l, false) }()
 	defer func() {
 		srv.Close()
 		<-served

@@ -37,6 +37,7 @@ type packets struct {
 	at     int
 	stamps *stamper // nil: nobody gives timestamps to records without
 	drops  uint32   // what the kernel said last; its goroutine's
+	kept   bool     // somebody else has the socket too
 	half   chan time.Time
 
 	remote string
@@ -49,9 +50,13 @@ type packets struct {
 // ErrServerClosed. Each is whole records, as for QuestDB's own UDP receiver: the
 // last one needs no LF. Where the journal is full it does not read, and the
 // kernel drops what it has no room for, which is counted. ServeUDP closes conn.
-func (s *Server) ServeUDP(conn *net.UDPConn) error {
+//
+// A socket is kept if whoever passed it to this process has it still: it may have had
+// another reader before, and has the next one after this, for which it leaves in the
+// kernel's queue what it cannot take at its end.
+func (s *Server) ServeUDP(conn *net.UDPConn, kept bool) error {
 	now := time.Now()
-	p := &packets{srv: s, conn: conn, stamps: s.newStamper(), half: make(chan time.Time, 1),
+	p := &packets{srv: s, conn: conn, kept: kept, stamps: s.newStamper(), half: make(chan time.Time, 1),
 		remote: "udp:" + conn.LocalAddr().String(), since: now, rate: newRate(now)}
 	if p.stamps != nil {
 		p.at = stampsOf(maxDatagram + 1)
@@ -72,6 +77,9 @@ func (s *Server) ServeUDP(conn *net.UDPConn) error {
 	p.out = s.o.Dispatcher.NewWriter(p.remote, func() {})
 	defer p.out.Close()
 
+	if kept {
+		p.forgetDrops()
+	}
 	stop, watched := make(chan struct{}), make(chan struct{})
 	go func() {
 		p.watchDrops(stop)
@@ -141,6 +149,9 @@ func (p *packets) rest() {
 // abandon counts what is left in the kernel's queue when there is no time, or no
 // memory, to take it.
 func (p *packets) abandon() {
+	if p.kept {
+		return // the next one takes them
+	}
 	until := time.Now().Add(50 * time.Millisecond) // someone may still be sending
 	left := 0
 	for time.Now().Before(until) {
@@ -321,16 +332,31 @@ func (p *packets) watchDrops(stop <-chan struct{}) {
 }
 
 func (p *packets) countDrops() {
-	raw, err := p.conn.SyscallConn()
-	if err != nil {
-		return
-	}
-	now, ok := p.drops, false
-	_ = raw.Control(func(fd uintptr) { now, ok = kernelDrops(fd) })
+	now, ok := p.kernelDrops()
 	if n := now - p.drops; ok && n > 0 {
 		p.drops = now
 		p.srv.m.datagramsDropped.Add(float64(n))
 		p.srv.limit.Log(p.srv.ctx, slog.LevelWarn, "drops", "the kernel dropped datagrams: they came faster than they could be read, or memory is full; net.core.rmem_max limits its queue",
 			slog.String("listener", p.remote), slog.Int64("datagrams", int64(n)))
 	}
+}
+
+// forgetDrops has those not counted that came before: the last reader of the socket
+// has counted them, but for what came while there was none.
+func (p *packets) forgetDrops() {
+	if now, ok := p.kernelDrops(); ok && now > 0 {
+		p.drops = now
+		p.srv.log.Info("the kernel dropped datagrams before this proxy read them from this socket; an earlier one counted them, unless it had ended",
+			"listener", p.remote, "datagrams", now)
+	}
+}
+
+// kernelDrops returns how many datagrams the kernel dropped since the socket was made.
+func (p *packets) kernelDrops() (n uint32, ok bool) {
+	raw, err := p.conn.SyscallConn()
+	if err != nil {
+		return 0, false
+	}
+	_ = raw.Control(func(fd uintptr) { n, ok = kernelDrops(fd) })
+	return n, ok
 }

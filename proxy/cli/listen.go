@@ -15,14 +15,14 @@ import (
 // openListeners opens everything that ILP_LISTEN names, or nothing.
 func (p *instance) openListeners(ctx context.Context) (err error) {
 	var opened []net.Listener
-	var packets []*net.UDPConn
+	var packets []packetConn
 	defer func() {
 		if err != nil {
 			for _, l := range opened {
 				_ = l.Close()
 			}
-			for _, conn := range packets {
-				_ = conn.Close()
+			for _, packet := range packets {
+				_ = packet.conn.Close()
 			}
 		}
 	}()
@@ -42,8 +42,8 @@ func (p *instance) openListeners(ctx context.Context) (err error) {
 		var l net.Listener
 		switch at.Network {
 		case config.NetSystemd:
-			some, err := passedListeners(at, passed, used)
-			opened = append(opened, some...)
+			some, others, err := passedSockets(at, passed, used)
+			opened, packets = append(opened, some...), append(packets, others...)
 			if err != nil {
 				return err
 			}
@@ -56,7 +56,7 @@ func (p *instance) openListeners(ctx context.Context) (err error) {
 			if err != nil {
 				return fmt.Errorf("ILP_LISTEN: cannot listen for datagrams on %s: %w; check that nothing else does, and that the address is this machine's", at.Addr, err)
 			}
-			packets = append(packets, conn.(*net.UDPConn))
+			packets = append(packets, packetConn{conn.(*net.UDPConn), false})
 			continue
 		case config.NetUnix:
 			l, err = listenUnix(ctx, at.Addr, fs.FileMode(p.cfg.UnixMode))
@@ -85,30 +85,54 @@ func (p *instance) openListeners(ctx context.Context) (err error) {
 	return nil
 }
 
-// passedListeners makes listeners of the sockets that systemd passed and at names.
-func passedListeners(at config.Listen, passed []*os.File, used map[*os.File]bool) (some []net.Listener, err error) {
+// packetConn is a socket for datagrams.
+type packetConn struct {
+	conn   *net.UDPConn
+	passed bool // by systemd, which keeps it
+}
+
+// passedSockets makes listeners of the stream sockets that systemd passed and at names,
+// and takes the UDP ones as they are.
+func passedSockets(at config.Listen, passed []*os.File, used map[*os.File]bool) (some []net.Listener, packets []packetConn, err error) {
 	for _, f := range passed {
 		if at.Addr != "" && f.Name() != at.Addr {
 			continue
 		}
 		used[f] = true
+		if conn := udpConn(f); conn != nil {
+			packets = append(packets, packetConn{conn, true})
+			continue
+		}
 		listening, err := syscall.GetsockoptInt(int(f.Fd()), syscall.SOL_SOCKET, syscall.SO_ACCEPTCONN)
 		if err != nil || listening == 0 {
-			return some, fmt.Errorf("ILP_LISTEN: %s: what systemd passed as %s is no listening stream socket; its unit needs ListenStream= and Accept=no", at, f.Name())
+			return some, packets, fmt.Errorf("ILP_LISTEN: %s: what systemd passed as %s is neither a listening stream socket nor one for UDP; its unit needs ListenStream= and Accept=no, or ListenDatagram= with a port", at, f.Name())
 		}
 		l, err := net.FileListener(f)
 		if err != nil {
-			return some, fmt.Errorf("ILP_LISTEN: %s: cannot listen on what systemd passed as %s: %w", at, f.Name(), err)
+			return some, packets, fmt.Errorf("ILP_LISTEN: %s: cannot listen on what systemd passed as %s: %w", at, f.Name(), err)
 		}
 		some = append(some, l)
 	}
-	if len(some) == 0 {
+	if len(some)+len(packets) == 0 {
 		names := make([]string, len(passed))
 		for i, f := range passed {
 			names[i] = f.Name()
 		}
-		return nil, fmt.Errorf("ILP_LISTEN: %s: systemd passed no such socket (it passed %d: %s); start the socket unit, and let it name this service",
+		return nil, nil, fmt.Errorf("ILP_LISTEN: %s: systemd passed no such socket (it passed %d: %s); start the socket unit, and let it name this service",
 			at, len(passed), strings.Join(names, ", "))
 	}
-	return some, nil
+	return some, packets, nil
+}
+
+// udpConn returns f as a UDP socket, nil if it is something else.
+func udpConn(f *os.File) *net.UDPConn {
+	conn, err := net.FilePacketConn(f)
+	if err != nil {
+		return nil
+	}
+	if udp, ok := conn.(*net.UDPConn); ok && udp.RemoteAddr() == nil {
+		return udp
+	}
+	_ = conn.Close()
+	return nil
 }

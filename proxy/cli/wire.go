@@ -51,7 +51,7 @@ type instance struct {
 	drain     chan struct{} // has an element when the admin port was asked to end the proxy
 
 	listeners []net.Listener
-	packets   []*net.UDPConn
+	packets   []packetConn
 	wg        sync.WaitGroup
 	failed    chan error    // a server that should have gone on
 	done      chan struct{} // closed at the very end
@@ -209,10 +209,10 @@ func (p *instance) start() {
 			}
 		})
 	}
-	for _, conn := range p.packets {
-		p.log.Info("listening for datagrams", "address", conn.LocalAddr().String(), "upstream", p.cfg.Upstream)
+	for _, packet := range p.packets {
+		p.log.Info("listening for datagrams", "address", packet.conn.LocalAddr().String(), "upstream", p.cfg.Upstream)
 		p.wg.Go(func() {
-			if err := p.server.ServeUDP(conn); !errors.Is(err, proxy.ErrServerClosed) {
+			if err := p.server.ServeUDP(packet.conn, packet.passed); !errors.Is(err, proxy.ErrServerClosed) {
 				p.fail(err)
 			}
 		})
@@ -339,8 +339,8 @@ func (p *instance) close() {
 	for _, l := range p.listeners {
 		_ = l.Close() // if they were never served
 	}
-	for _, conn := range p.packets {
-		_ = conn.Close()
+	for _, packet := range p.packets {
+		_ = packet.conn.Close()
 	}
 	p.server.Close()
 	p.lanes.Close()
