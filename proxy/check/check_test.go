@@ -2,8 +2,12 @@ package check
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -179,6 +183,23 @@ func TestHTTPTrouble(t *testing.T) {
 				t.Errorf("exit code %d, said: %s", report.ExitCode, said)
 			}
 		})
+	}
+}
+
+// TestHTTPS says of a certificate that is not trusted what can be done about that; one of
+// the authority that is trusted for ILP is.
+func TestHTTPS(t *testing.T) {
+	server := httptest.NewUnstartedServer(questdb(t, nil, nil, nil).Config.Handler)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it tells of the client that goes away
+	server.StartTLS()
+	defer server.Close()
+	if report, said := ask(t, server.URL, &config.Config{}); report.ExitCode != 10 || !strings.Contains(said, "is not trusted") || !strings.Contains(said, "SSL_CERT_FILE") {
+		t.Errorf("exit code %d, said: %s", report.ExitCode, said)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	if report, said := ask(t, server.URL, &config.Config{TLS: &tls.Config{RootCAs: roots}}); report.ExitCode != 0 {
+		t.Errorf("exit code %d, said: %s", report.ExitCode, said)
 	}
 }
 

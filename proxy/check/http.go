@@ -137,6 +137,11 @@ func (e *Endpoint) unreachable(ctx context.Context, err error) error {
 	if errors.As(err, &u) {
 		err = u.Err
 	}
+	var untrusted *tls.CertificateVerificationError
+	if errors.As(err, &untrusted) {
+		return &answerError{fmt.Sprintf("its certificate is not trusted: %.300v", untrusted.Err),
+			"use the name that the certificate is for; its authority has to be among the system's (SSL_CERT_FILE names another file of them), or where ILP_TLS_CA is set with tcps://, in that"}
+	}
 	return &answerError{fmt.Sprintf("no answer: %v", rootCause(err)), "check the address (QuestDB's http.bind.to, 9000 by default), and that QuestDB runs"}
 }
 

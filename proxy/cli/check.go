@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -108,10 +107,7 @@ func (c *checkCommand) wrong(err error) error {
 func (c *checkCommand) print(report check.Report) error {
 	var err error
 	if c.json {
-		encoder := json.NewEncoder(c.p.stdout)
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		err = encoder.Encode(report)
+		err = c.p.printJSON(report)
 	} else {
 		err = report.Write(c.p.stdout)
 	}

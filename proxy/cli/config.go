@@ -57,10 +57,7 @@ func (p *program) showConfig(asJSON bool) error {
 		return p.configError(err)
 	}
 	if asJSON {
-		encoder := json.NewEncoder(p.stdout)
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(struct {
+		return p.printJSON(struct {
 			Settings []config.Setting `json:"settings"`
 			AuthLine string           `json:"auth_line"` // for QuestDB's auth.txt
 			Warnings []string         `json:"warnings"`
@@ -83,6 +80,14 @@ func (p *program) showConfig(asJSON bool) error {
 	}
 	_, err = fmt.Fprintf(p.stdout, "\nQuestDB's auth.txt needs this line:\n%s\n", cfg.Key.AuthLine())
 	return err
+}
+
+// printJSON prints v for programs, and for people who look at that.
+func (p *program) printJSON(v any) error {
+	encoder := json.NewEncoder(p.stdout)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(v)
 }
 
 // printable quotes a text that would do something to a terminal, or to the table.
