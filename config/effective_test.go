@@ -117,15 +117,16 @@ func TestExample(t *testing.T) {
 	if len(all) < len(want)/2 {
 		t.Errorf("only %d defaults", len(all))
 	}
-	// With TLS, or its variables would be out of place.
-	least := []string{"ILP_UPSTREAM=tcps://questdb", minimal[1], minimal[2]}
-	defaults := load(t, least)
-	for title, environ := range map[string][]string{"as it is": asIs, "all set": all} {
-		got := load(t, append(environ, least...))
-		for field := range fields() {
-			g, w := reflect.ValueOf(*got).FieldByName(field.Name).Interface(), reflect.ValueOf(*defaults).FieldByName(field.Name).Interface()
-			if field.Type != reflect.TypeFor[auth.Secret]() && !reflect.DeepEqual(g, w) {
-				t.Errorf("%s: %s is %v, want %v", title, field.Name, g, w)
+	for title, upstream := range map[string]string{"without TLS": "tcp://questdb", "with TLS": "tcps://questdb"} {
+		least := []string{"ILP_UPSTREAM=" + upstream, minimal[1], minimal[2]}
+		defaults := load(t, least)
+		for which, environ := range map[string][]string{"as it is": asIs, "all set": all} {
+			got := load(t, slices.Concat(environ, least))
+			for field := range fields() {
+				g, w := reflect.ValueOf(*got).FieldByName(field.Name).Interface(), reflect.ValueOf(*defaults).FieldByName(field.Name).Interface()
+				if field.Type != reflect.TypeFor[auth.Secret]() && !reflect.DeepEqual(g, w) {
+					t.Errorf("%s, %s: %s is %v, want %v", title, which, field.Name, g, w)
+				}
 			}
 		}
 	}

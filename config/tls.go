@@ -38,6 +38,9 @@ func (c *Config) resolveTLS(set map[string]bool, problems *Errors) {
 	inConf := !c.ClientConf.IsZero()
 	if !c.UpstreamTLS {
 		for _, name := range []string{"ILP_TLS_CA", "ILP_TLS_SERVER_NAME", "ILP_TLS_CERT", "ILP_TLS_KEY", "ILP_TLS_UNSAFE_SKIP_VERIFY"} {
+			if name == "ILP_TLS_UNSAFE_SKIP_VERIFY" && !c.TLSUnsafeSkipVerify {
+				continue // its default, as in the file of config --example
+			}
 			if set[name] && problems.ok("ILP_UPSTREAM", "QDB_CLIENT_CONF", name) {
 				upstream := "ILP_UPSTREAM is not tcps://"
 				if inConf {
