@@ -181,9 +181,9 @@ func (s *Server) serve(se *session, free func()) {
 	delete(s.sessions, se)
 	s.mu.Unlock()
 	s.m.ended.WithLabelValues(reason).Inc()
-	s.m.sessions.Dec()
 	se.close()
 	free()
+	s.m.sessions.Dec() // last: whoever sees it gone can have its place
 }
 
 // isUnix reports whether conn came by a Unix socket: the mode of its file says
