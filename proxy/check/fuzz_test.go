@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"questdb-ilp-proxy/config"
 )
@@ -27,7 +28,7 @@ func FuzzAnswer(f *testing.F) {
 			t.Fatal(err)
 		}
 		for _, c := range said.String() {
-			if c < ' ' && c != '\n' || c == 0x7f {
+			if c != '\n' && !unicode.IsPrint(c) {
 				t.Fatalf("%q", said.String())
 			}
 		}

@@ -76,5 +76,9 @@ Without a command it serves. It is configured by environment variables; see
 	}
 	root.AddCommand(p.serveCommand(), p.keygenCommand(), p.authlineCommand(), p.checkCommand(), p.configCommand(), p.replayCommand(), p.versionCommand())
 	root.AddCommand(p.probeCommands()...)
+	root.InitDefaultCompletionCmd()
+	if completion, _, err := root.Find([]string{"completion"}); err == nil {
+		completion.Example = "  source <(" + name + " completion bash)\n  " + name + " completion fish > ~/.config/fish/completions/" + name + ".fish"
+	}
 	return root
 }

@@ -163,7 +163,14 @@ func TestWrongUse(t *testing.T) {
 }
 
 func TestHelpEverywhere(t *testing.T) {
-	for _, args := range [][]string{{}, {"serve"}, {"keygen"}, {"authline"}, {"replay"}, {"health"}, {"ready"}, {"wait"}, {"drain"}, {"version"}} {
+	commands := [][]string{{}}
+	for _, c := range (&program{}).rootCommand().Commands() {
+		commands = append(commands, []string{c.Name()})
+	}
+	if len(commands) < 13 {
+		t.Errorf("only %v", commands)
+	}
+	for _, args := range commands {
 		got := run(t, "", append(args, "--help")...)
 		if got.code != ExitOK || got.stderr != "" || !strings.Contains(got.stdout, "Examples:\n  ") {
 			t.Errorf("%v: got %+v", args, got)

@@ -54,7 +54,6 @@ func TestDocs(t *testing.T) {
 func docs(t *testing.T) map[string][]byte {
 	t.Helper()
 	root := (&program{}).rootCommand()
-	root.InitDefaultCompletionCmd()
 	files := map[string][]byte{}
 	var reference bytes.Buffer
 	reference.WriteString("<!-- Generated: go test ./proxy/cli -update -->\n\n")
