@@ -142,16 +142,18 @@ func TestTLSRefused(t *testing.T) {
 		env  []string
 		kind string
 		says string
+		do   string // according to check
 	}{
-		"expired":     {terminator(t, db.ILP(), ca.Expired(t, "localhost"), ""), nil, "tls_expired", "expired certificate"},
-		"wrong name":  {terminator(t, db.ILP(), ca.Issue(t, "questdb.example"), ""), nil, "tls_wrong_name", `is not for "localhost"`},
-		"unknown CA":  {terminator(t, db.ILP(), other.Issue(t, "localhost"), ""), nil, "tls_unknown_ca", "set ILP_TLS_CA"},
-		"plain":       {db.ILP(), nil, "tls_not_spoken", "check that it is a port for TLS"},
-		"demanded":    {mutual, nil, "tls_client_certificate", "set ILP_TLS_CERT and ILP_TLS_KEY"},
-		"not trusted": {mutual, []string{"ILP_TLS_CERT", strangerCert, "ILP_TLS_KEY", strangerKey}, "tls_client_certificate", "client certificate refused"},
+		"expired":     {terminator(t, db.ILP(), ca.Expired(t, "localhost"), ""), nil, "tls_expired", "expired certificate", "renew the certificate"},
+		"wrong name":  {terminator(t, db.ILP(), ca.Issue(t, "questdb.example"), ""), nil, "tls_wrong_name", `is not for "localhost"`, "use a name in ILP_UPSTREAM"},
+		"unknown CA":  {terminator(t, db.ILP(), other.Issue(t, "localhost"), ""), nil, "tls_unknown_ca", "set ILP_TLS_CA", "set ILP_TLS_CA to a PEM file"},
+		"plain":       {db.ILP(), nil, "tls_not_spoken", "check that it is a port for TLS", "use the port that is for TLS"},
+		"demanded":    {mutual, nil, "tls_client_certificate", "set ILP_TLS_CERT and ILP_TLS_KEY", "set ILP_TLS_CERT and ILP_TLS_KEY"},
+		"not trusted": {mutual, []string{"ILP_TLS_CERT", strangerCert, "ILP_TLS_KEY", strangerKey}, "tls_client_certificate", "client certificate refused", "set ILP_TLS_CERT and ILP_TLS_KEY"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := proxytest.Options{Plain: true}.Start(t, proxytest.EnvFor(key, "tcps://"+test.addr).With("ILP_TLS_CA", caFile, "ILP_AUTH_TIMEOUT", "2s").With(test.env...))
+			env := proxytest.EnvFor(key, "tcps://"+test.addr).With("ILP_TLS_CA", caFile, "ILP_AUTH_TIMEOUT", "2s").With(test.env...)
+			p := proxytest.Options{Plain: true}.Start(t, env)
 			said := p.WaitNotReady(test.says, arrive)
 			if p.Metric("handshakes_total", "result", test.kind) == 0 {
 				t.Errorf("%s is not counted: %s", test.kind, said)
@@ -161,6 +163,7 @@ func TestTLSRefused(t *testing.T) {
 			}
 			t.Log(strings.TrimSpace(said))
 			p.Stop(30 * time.Second)
+			expect(t, env, 5, "to do: "+test.do, "check")
 		})
 	}
 	// And with what they want they are content.

@@ -71,7 +71,7 @@ func handshake(ctx context.Context, c *config.Config, x upstream.Examination) Fi
 	case upstream.TroubleConnect:
 		f.Kind, f.Do = Connect, "start QuestDB, or correct the address; from here, firewalls and network policies have to let it through"
 	case upstream.TroubleTLS:
-		f.Kind, f.Do = TLS, "what is after the semicolon, then check again"
+		f.Kind, f.Do = TLS, tlsAdvice(x.Result)
 	case upstream.TroubleSilent:
 		f.Kind, f.Do = Silent, "see that it is the port of line.tcp.net.bind.to (9009 by default; 9000 is HTTP, 8812 the PostgreSQL wire); look at QuestDB's log; close connections that nobody needs, or raise line.tcp.net.connection.limit; restart it if it is stuck; "+
 			"with line.tcp.auth.db.path unset and line.tcp.disconnect.on.error=false it is silent as well"
@@ -88,6 +88,23 @@ func handshake(ctx context.Context, c *config.Config, x upstream.Examination) Fi
 		f.Text, f.Do = context.Cause(ctx).Error(), "allow more with --timeout"
 	}
 	return f
+}
+
+// tlsAdvice is what to do where TLS failed with that result.
+func tlsAdvice(result string) string {
+	switch result {
+	case "tls_expired":
+		return "renew the certificate of QuestDB, or of the TLS terminator before it; or set this machine's clock"
+	case "tls_wrong_name":
+		return "use a name in ILP_UPSTREAM that the certificate has, or set ILP_TLS_SERVER_NAME to one"
+	case "tls_unknown_ca":
+		return "set ILP_TLS_CA to a PEM file of the authority that the certificate comes from"
+	case "tls_not_spoken":
+		return "use the port that is for TLS; or tcp:// for that of QuestDB's open edition, which has no TLS there; if it is the right one, it may be stuck: look at its log"
+	case "tls_client_certificate":
+		return "set ILP_TLS_CERT and ILP_TLS_KEY to a certificate, with those between, that comes from the authority that the server trusts"
+	}
+	return "look at the log of QuestDB, or of the TLS terminator before it: it needs TLS 1.2 or newer, and a certificate that can be verified"
 }
 
 // path says what the way to a server, and the server, do with a refused record.

@@ -35,6 +35,8 @@ type Examination struct {
 	Trouble    Trouble
 	// Reason says what went wrong and what to check; "" without trouble.
 	Reason string
+	// Result is what the metric handshakes_total calls that; "" without trouble.
+	Result string
 
 	Challenge time.Duration // from the key id sent to the challenge complete
 	Probation time.Duration // for how long the connection stayed open after the signature
@@ -72,7 +74,7 @@ func (p *Pool) examineHost(ctx context.Context, host string) []Examination {
 	ips, err := p.resolve(ctx, host, time.Now().Add(p.opts.DialTimeout))
 	if err != nil {
 		f := p.dialFailure(ctx, host, err)
-		return []Examination{{Host: host, Trouble: trouble(f), Reason: f.sentence}}
+		return []Examination{{Host: host, Trouble: trouble(f), Reason: f.sentence, Result: string(f.kind)}}
 	}
 	found := make([]Examination, len(ips))
 	name, _, _ := net.SplitHostPort(host) // resolve has done it
@@ -105,7 +107,7 @@ func (p *Pool) examine(ctx context.Context, host, addr string) Examination {
 		c.leave(ctx)
 		return x
 	}
-	x.Trouble, x.Reason = trouble(f), f.sentence
+	x.Trouble, x.Reason, x.Result = trouble(f), f.sentence, string(f.kind)
 	if f.kind == kindClosedBefore && p.takesLinefeeds(ctx, addr) {
 		x.Trouble = TroubleNoAuth
 		x.Reason = fmt.Sprintf("no authentication: %s closed the connection on a key id, which it took for a malformed record; QuestDB takes records from everybody there", addr)
