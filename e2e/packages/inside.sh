@@ -32,6 +32,8 @@ dpkg -i /e2e/new.deb
 [[ $(state MainPID) != "$before" && $(state ActiveState) == active ]]
 [[ $(questdb-ilp-proxy version) == 'questdb-ilp-proxy v0.0.2 '* ]]
 questdb-ilp-proxy wait --timeout 30s
+systemctl reload questdb-ilp-proxy.service
+[[ $(state ActiveState) == active ]]
 send upgraded | tcp
 
 # systemd opens the sockets. The port is the test's: another may have 9009.
