@@ -214,9 +214,13 @@ func (l *Lane) awaitFIN(ctx context.Context, conn Conn, w Witness) error {
 // connected to since before the FIN. A stopped process keeps its sockets, so
 // being connected proves nothing by itself; an answer that is late means that it
 // was stopped, and has the settle time begin again.
+//
+// One proof would not do: a server that was stopped right after its FIN, and goes on
+// just when it is asked, answers in time and has not lived at all. With one in the
+// middle too it has lived for half of the time at least, whenever it was stopped.
 func (d *Dispatcher) settle(ctx context.Context, addr string, w Witness, settle time.Duration) error {
-	for {
-		t := time.NewTimer(settle)
+	for proven := 0; proven < 2; {
+		t := time.NewTimer(settle / 2)
 		select {
 		case <-t.C:
 		case <-ctx.Done():
@@ -229,6 +233,7 @@ func (d *Dispatcher) settle(ctx context.Context, addr string, w Witness, settle 
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case !w.Gone():
+			proven = 0
 			continue // no answer is no proof of anything: a busy machine, or the network
 		default:
 			if proof != nil {
@@ -236,10 +241,12 @@ func (d *Dispatcher) settle(ctx context.Context, addr string, w Witness, settle 
 			}
 			return errNotProven
 		}
-		if proof == nil {
-			return nil
+		proven++
+		if proof != nil {
+			proven = 0
 		}
 	}
+	return nil
 }
 
 // judge applies the verdicts that have come. It reports whether a segment failed.
