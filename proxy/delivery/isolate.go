@@ -28,6 +28,9 @@ const (
 	longestRun = 16
 	// trialLimit is how long the server may take to answer a trial.
 	trialLimit = 30 * time.Second
+	// troubleFor is how long nothing is set aside after lanes have found that QuestDB
+	// refuses everything: a disk that is full takes a record here and there.
+	troubleFor = 10 * time.Second
 	// otherLanes is how long to wait for another lane's records to be accepted.
 	otherLanes = time.Second
 )
@@ -138,6 +141,10 @@ func (l *Lane) pursue(ctx context.Context, addr string, culprit suspect, control
 // be the server that has trouble with their tables; then they are tried again after a
 // pause.
 func (l *Lane) holds(ctx context.Context, addr string, records ...suspect) bool {
+	if l.d.inTrouble() {
+		l.trouble.outage()
+		return true
+	}
 	alone := l.d.alone(l)
 	for _, s := range records {
 		table, ok := ilp.Table(s.record)
@@ -159,6 +166,18 @@ func (l *Lane) holds(ctx context.Context, addr string, records ...suspect) bool 
 		return true
 	}
 	return false
+}
+
+// inTrouble reports whether more than one lane has just found that nothing is
+// accepted. One alone may have nothing but what its writer did wrong.
+func (d *Dispatcher) inTrouble() bool {
+	n := 0
+	for _, l := range d.lanes {
+		if at := l.refusedAll.Load(); at != 0 && time.Since(time.Unix(0, at)) < troubleFor {
+			n++
+		}
+	}
+	return n > 1
 }
 
 // judgeRun decides where only records behind culprit can be compared with it. If
@@ -257,7 +276,9 @@ func (l *Lane) condemn(ctx context.Context, addr string, records ...suspect) {
 // refusesAll says that no record is accepted, and has everything tried again
 // after a pause.
 func (l *Lane) refusesAll(ctx context.Context, addr string) {
-	l.d.refusing.Store(time.Now().UnixNano())
+	now := time.Now().UnixNano()
+	l.refusedAll.Store(now)
+	l.d.refusing.Store(now)
 	l.d.limiter.Log(ctx, slog.LevelWarn, "refuses everything",
 		"QuestDB refuses every record that is tried; keeping them all and trying again (is its disk full, or are its file handles used up? see its log)",
 		slog.Int("lane", l.id), slog.String("server", addr))
