@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // panicVar has this test's process panic, in the way that it names.
@@ -74,6 +73,7 @@ func panicWith(t *testing.T, how string) {
 		}()
 	}
 	begun.Wait()
+	survived := make(chan struct{})
 	go func() { // not on the test's goroutine, which would say more before it panics
 		switch how {
 		case "key":
@@ -90,8 +90,9 @@ func panicWith(t *testing.T, how string) {
 			var none []byte
 			_ = none[len(docD)]
 		}
+		close(survived)
 	}()
-	time.Sleep(time.Minute)
+	<-survived
 	os.Exit(0)
 }
 

@@ -78,7 +78,7 @@ func FuzzLoad(f *testing.F) {
 		for _, entry := range environ {
 			name, value, _ := strings.Cut(entry, "=")
 			if strings.HasSuffix(name, "_FILE") || strings.HasPrefix(name, "ILP_TLS_C") || name == "ILP_TLS_KEY" || strings.Contains(value, "tls_roots") {
-				t.Skip("names a file, which is read")
+				return // it would read whatever file is named
 			}
 			secret := name == "ILP_AUTH_KEY" || name == "ILP_AUTH_JWK" || name == "QDB_CLIENT_CONF" || name == "ILP_ADMIN_TOKEN"
 			elsewhere = elsewhere || !secret && strings.Contains(entry, docD)

@@ -24,9 +24,7 @@ type smallDisk struct {
 // newSmallDisk mounts one for the duration of a test.
 func newSmallDisk(t testing.TB) *smallDisk {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to mount a small disk")
-	}
+	needRoot(t, "to mount a small disk")
 	d := &smallDisk{t: t, path: t.TempDir()}
 	if err := unix.Mount("tmpfs", d.path, "tmpfs", 0, "size=1g"); err != nil {
 		t.Fatalf("mounting a tmpfs: %v", err)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"os"
 	"os/exec"
 	"testing"
 	"time"
@@ -49,4 +50,12 @@ func netcat(t testing.TB, host, port, ilp string) {
 		t.Fatal(err)
 	}
 	in.Close()
+}
+
+// needRoot skips a test that has to do what the system lets only root do.
+func needRoot(t testing.TB, what string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, " + what)
+	}
 }

@@ -154,9 +154,7 @@ func relay(upstream string) {
 // TestNetworkGone has the network between proxy and QuestDB go away under load,
 // without a sign: no reset, no FIN. When it is there again, no row is missing.
 func TestNetworkGone(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to make a network namespace")
-	}
+	needRoot(t, "to make a network namespace")
 	space := newNamespace(t)
 	key := newKey(t, "writer")
 	db := questdb.Start(t, questdb.Options{Keys: []*auth.Key{key}, AllAddresses: true})

@@ -190,9 +190,7 @@ func noAuthentication(q question) {
 func diskFull(q question) {
 	q.names("QuestDB refuses every record that is tried", "oldest_unsettled_seconds", "records_rejected_total", "/readyz", "Not delivering", "RESUME WAL")
 	q.Parallel()
-	if os.Geteuid() != 0 {
-		q.Skip("needs root, to mount a small disk")
-	}
+	needRoot(q.T, "to mount a small disk")
 	root := q.TempDir()
 	if err := syscall.Mount("none", root, "tmpfs", 0, "size=192m"); err != nil {
 		q.Skipf("cannot mount a small disk here: %v", err)

@@ -20,9 +20,7 @@ type container struct{ dir string }
 // newContainer makes the one folder that can be written to there.
 func newContainer(t *testing.T) *container {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to drop privileges that a container's runtime drops")
-	}
+	needRoot(t, "to drop privileges that a container's runtime drops")
 	c := &container{shortDir(t)}
 	if err := os.Chown(c.dir, nobody, nobody); err != nil {
 		t.Fatal(err)

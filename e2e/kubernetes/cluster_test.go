@@ -109,15 +109,20 @@ func (n *namespace) helm(release, chart string, sets ...string) {
 // await asks until it is true.
 func await(t *testing.T, what string, limit time.Duration, is func() (bool, string)) {
 	t.Helper()
-	last := ""
-	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
+	timeout := time.After(limit)
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
 		ok, state := is()
 		if ok {
 			return
 		}
-		last = state
+		select {
+		case <-tick.C:
+		case <-timeout:
+			t.Fatalf("%s: not within %s: %s", what, limit, state)
+		}
 	}
-	t.Fatalf("%s: not within %s: %s", what, limit, last)
 }
 
 // jobEnds waits until a Job is complete, and fails as soon as it has failed.

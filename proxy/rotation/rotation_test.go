@@ -123,15 +123,22 @@ func TestReplaced(t *testing.T) {
 	f.want("five")
 }
 
+// swap makes the folder version in dir, with a key in it, and has the link lead there
+// from one moment to the next.
+func swap(t *testing.T, dir, link, version, text string) {
+	t.Helper()
+	must(t, os.Mkdir(filepath.Join(dir, version), 0o700))
+	write(t, filepath.Join(dir, version, "key"), text)
+	must(t, os.Symlink(version, filepath.Join(dir, link+"_tmp")))
+	must(t, os.Rename(filepath.Join(dir, link+"_tmp"), filepath.Join(dir, link)))
+}
+
 // TestKubernetes swaps the link ..data and removes the old folder, twice.
 func TestKubernetes(t *testing.T) {
 	dir := t.TempDir()
 	publish := func(version, text string) {
 		t.Helper()
-		must(t, os.Mkdir(filepath.Join(dir, version), 0o700))
-		write(t, filepath.Join(dir, version, "key"), text)
-		must(t, os.Symlink(version, filepath.Join(dir, "..data_tmp")))
-		must(t, os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))
+		swap(t, dir, "..data", version, text)
 	}
 	publish("..1", "one")
 	file := filepath.Join(dir, "key")
@@ -204,10 +211,7 @@ func TestFolderSwapped(t *testing.T) {
 	dir := t.TempDir()
 	release := func(version, text string) {
 		t.Helper()
-		must(t, os.Mkdir(filepath.Join(dir, version), 0o700))
-		write(t, filepath.Join(dir, version, "key"), text)
-		must(t, os.Symlink(version, filepath.Join(dir, "next")))
-		must(t, os.Rename(filepath.Join(dir, "next"), filepath.Join(dir, "current")))
+		swap(t, dir, "current", version, text)
 	}
 	release("1", "one")
 	f := watchEvery(t, filepath.Join(dir, "current", "key"), quiet)

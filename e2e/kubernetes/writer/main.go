@@ -40,7 +40,10 @@ func main() {
 		wrote++
 		if pause > 0 {
 			next = next.Add(pause)
-			time.Sleep(time.Until(next))
+			select {
+			case <-time.After(time.Until(next)):
+			case <-ctx.Done():
+			}
 		}
 	}
 	if ctx.Err() != nil {
@@ -89,10 +92,13 @@ func (w *writer) write(row string) error {
 }
 
 // connect tries for a minute: a pod that ends is no reason to give up.
-func (w *writer) connect() (err error) {
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-		var conn net.Conn
-		if conn, err = net.DialTimeout("tcp", w.addr, 5*time.Second); err == nil {
+func (w *writer) connect() error {
+	timeout := time.After(time.Minute)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		conn, err := net.DialTimeout("tcp", w.addr, 5*time.Second)
+		if err == nil {
 			w.connections++
 			w.conn, w.ended = conn.(*net.TCPConn), make(chan error, 1)
 			go func(conn net.Conn, ended chan<- error) {
@@ -101,8 +107,12 @@ func (w *writer) connect() (err error) {
 			}(conn, w.ended)
 			return nil
 		}
+		select {
+		case <-tick.C:
+		case <-timeout:
+			return err
+		}
 	}
-	return err
 }
 
 // end waits until the proxy has read everything.
