@@ -4,8 +4,8 @@
 # replaced by one that is made of Debian's packages and QuestDB's jar.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-# shellcheck source=e2e/image/docker.sh
-source e2e/image/docker.sh
+# shellcheck source=e2e/shell/docker.sh
+source e2e/shell/docker.sh
 
 need curl curl
 need python3 python3

@@ -3,8 +3,8 @@
 # should be run, without any right, in front of a real QuestDB on this machine.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-# shellcheck source=e2e/image/docker.sh
-source e2e/image/docker.sh
+# shellcheck source=e2e/shell/docker.sh
+source e2e/shell/docker.sh
 
 need_docker
 need_buildx
@@ -66,13 +66,7 @@ docker run --rm "${locked[@]}" --network none -v "$volume:/var/lib/questdb-ilp-p
   authline /var/lib/questdb-ilp-proxy/writer.jwk >"$dir/auth.txt"
 
 say 'starting QuestDB with its public half, and the proxy'
-mkfifo "$dir/life"
-build/questdb-server serve --auth "$dir/auth.txt" --env "$dir/env" <"$dir/life" 2>"$dir/questdb.log" &
-later stop "$!"
-exec 9>"$dir/life"
-await 90 'QuestDB' test -e "$dir/env"
-# shellcheck disable=SC1091 # written by the line above
-source "$dir/env"
+start_questdb "$dir"
 proxy=$(docker run -d "${locked[@]}" --network host --stop-timeout 30 -v "$volume:/var/lib/questdb-ilp-proxy" \
   -e ILP_LISTEN="127.0.0.1:$PORT_1" -e ILP_ADMIN="127.0.0.1:$PORT_2" -e ILP_UPSTREAM="$QUESTDB_ILP" \
   -e ILP_AUTH_JWK_FILE=/var/lib/questdb-ilp-proxy/writer.jwk \

@@ -4,8 +4,8 @@
 # for rpm, as far as it goes without a distribution that has it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-# shellcheck source=e2e/image/docker.sh
-source e2e/image/docker.sh
+# shellcheck source=e2e/shell/common.sh
+source e2e/shell/common.sh
 
 ((EUID == 0)) || die 'only root can make a root folder and boot it'
 need debootstrap debootstrap
@@ -64,13 +64,7 @@ in_root "$root" questdb-ilp-proxy keygen --kid packaged --out /etc/questdb-ilp-p
 in_root "$root" questdb-ilp-proxy authline /etc/questdb-ilp-proxy/key.jwk >"$dir/auth.txt"
 
 say 'booting it in front of QuestDB'
-mkfifo "$dir/life"
-build/questdb-server serve --auth "$dir/auth.txt" --env "$dir/env" <"$dir/life" 2>"$dir/questdb.log" &
-later stop "$!"
-exec 9>"$dir/life"
-await 90 'QuestDB' test -e "$dir/env"
-# shellcheck disable=SC1091 # written by the line above
-source "$dir/env"
+start_questdb "$dir"
 cp e2e/packages/inside.sh "$root/e2e/inside.sh"
 cat >>"$root/etc/questdb-ilp-proxy/env" <<END
 ILP_UPSTREAM=$QUESTDB_ILP
