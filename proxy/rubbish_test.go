@@ -71,7 +71,7 @@ type kept struct {
 	records []string
 }
 
-func (k *kept) Put(records ...delivery.Rejected) error {
+func (k *kept) Put(records ...rejected.Record) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.puts++
@@ -80,7 +80,7 @@ func (k *kept) Put(records ...delivery.Rejected) error {
 	}
 	return nil
 }
-func (k *kept) Lost(...delivery.Rejected) { panic("nothing is lost here") }
+func (k *kept) Lost(...rejected.Record) { panic("nothing is lost here") }
 
 func (k *kept) look() (puts int, records []string) {
 	k.mu.Lock()
@@ -167,7 +167,7 @@ func BenchmarkRubbish(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer sink.Close()
-			s := rubbishWriter(b, new(picky), rejectsOf{sink})
+			s := rubbishWriter(b, new(picky), sink)
 			text := string(bytes.Repeat([]byte("x y z\n"), 10_000))
 			for b.Loop() {
 				s.take(b, text)
@@ -175,17 +175,4 @@ func BenchmarkRubbish(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*10_000), "ns/record")
 		})
 	}
-}
-
-type rejectsOf struct{ *rejected.Sink }
-
-func (r rejectsOf) Put(records ...delivery.Rejected) error { return r.Sink.Put(asRecords(records)...) }
-func (r rejectsOf) Lost(records ...delivery.Rejected)      { r.Sink.Lost(asRecords(records)...) }
-
-func asRecords(records []delivery.Rejected) []rejected.Record {
-	out := make([]rejected.Record, len(records))
-	for i, x := range records {
-		out[i] = rejected.Record{Time: x.Time, Remote: x.Remote, Reason: x.Reason, Detail: x.Detail, Bytes: x.Bytes}
-	}
-	return out
 }

@@ -15,6 +15,7 @@ import (
 
 	"questdb-ilp-proxy/proxy/delivery"
 	"questdb-ilp-proxy/proxy/ilp"
+	"questdb-ilp-proxy/proxy/rejected"
 )
 
 const (
@@ -315,7 +316,7 @@ func (s *session) extend(data []byte) {
 func (s *session) tooLong(size int) {
 	s.srv.received(1)
 	s.out.CountTooLong()
-	s.srv.limit.Log(s.srv.ctx, slog.LevelWarn, delivery.ReasonTooLong, "rejected a record that is longer than ILP_MAX_RECORD",
+	s.srv.limit.Log(s.srv.ctx, slog.LevelWarn, rejected.ReasonTooLong, "rejected a record that is longer than ILP_MAX_RECORD",
 		slog.String("remote", s.out.Remote()), slog.Int64("bytes", s.dropped+int64(size)), slog.Int("limit", s.srv.o.MaxRecord))
 	s.skipping, s.dropped = false, 0
 }
@@ -373,7 +374,7 @@ func (s *session) setFragment(p []byte) {
 // others, as many at once as there are: each time the disk is waited for.
 func (s *session) checked(ctx context.Context, whole []byte) (kept []byte, records int) {
 	kept = whole[:0]
-	var bad []delivery.Rejected
+	var bad []rejected.Record
 	var good [][]byte // what is between them
 	flush := func() {
 		if len(bad) > 0 {
@@ -398,7 +399,7 @@ func (s *session) checked(ctx context.Context, whole []byte) (kept []byte, recor
 			records++
 			continue
 		}
-		bad = append(bad, delivery.Rejected{Reason: reason, Detail: detail, Bytes: record})
+		bad = append(bad, rejected.Record{Reason: reason, Detail: detail, Bytes: record})
 		if before := at - len(record); before > begin {
 			good = append(good, whole[begin:before])
 		}
@@ -417,7 +418,7 @@ func (s *session) acceptable(ctx context.Context, record []byte) bool {
 	if reason == "" {
 		return true
 	}
-	s.out.Reject(ctx, delivery.Rejected{Reason: reason, Detail: detail, Bytes: record})
+	s.out.Reject(ctx, rejected.Record{Reason: reason, Detail: detail, Bytes: record})
 	return false
 }
 

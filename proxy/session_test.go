@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"questdb-ilp-proxy/proxy/delivery"
+	"questdb-ilp-proxy/proxy/rejected"
 )
 
 func TestRowsArrive(t *testing.T) {
@@ -82,7 +83,7 @@ func TestTooLongRecordCostsThatRecord(t *testing.T) {
 	_ = c.CloseWrite()
 	awaitEnd(t, c)
 	h.arrived(t, want.String())
-	if got := h.rejected(t, delivery.ReasonTooLong); got != 4 {
+	if got := h.rejected(t, rejected.ReasonTooLong); got != 4 {
 		t.Errorf("%v records rejected, want 4", got)
 	}
 	if log := h.log.String(); !strings.Contains(log, "ILP_MAX_RECORD") {

@@ -14,6 +14,7 @@ import (
 
 	"questdb-ilp-proxy/proxy/delivery"
 	"questdb-ilp-proxy/proxy/ilp"
+	"questdb-ilp-proxy/proxy/rejected"
 )
 
 const (
@@ -248,7 +249,7 @@ func (p *packets) short(whole []byte) (kept []byte, records int) {
 		switch {
 		case len(record) > p.srv.o.MaxRecord:
 			p.out.CountTooLong()
-			p.srv.limit.Log(p.srv.ctx, slog.LevelWarn, delivery.ReasonTooLong, "rejected a record that is longer than ILP_MAX_RECORD",
+			p.srv.limit.Log(p.srv.ctx, slog.LevelWarn, rejected.ReasonTooLong, "rejected a record that is longer than ILP_MAX_RECORD",
 				slog.String("remote", p.remote), slog.Int("bytes", len(record)), slog.Int("limit", p.srv.o.MaxRecord))
 			continue
 		case !ilp.IsBlank(record):

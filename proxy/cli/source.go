@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"questdb-ilp-proxy/proxy/delivery"
-	"questdb-ilp-proxy/proxy/rejected"
 	"questdb-ilp-proxy/proxy/upstream"
 )
 
@@ -34,19 +33,3 @@ func (s source) Witness(c delivery.Conn) delivery.Witness {
 
 func (s source) Prove(ctx context.Context, addr string) error { return s.pool.Prove(ctx, addr) }
 func (s source) Hurry(n int, d time.Duration)                 { s.pool.Hurry(n, d) }
-
-// rejects hands the lanes' rejected records to the file.
-type rejects struct{ sink *rejected.Sink }
-
-func (r rejects) Put(records ...delivery.Rejected) error { return r.sink.Put(toFile(records)...) }
-
-// Lost implements [delivery.Rejects].
-func (r rejects) Lost(records ...delivery.Rejected) { r.sink.Lost(toFile(records)...) }
-
-func toFile(records []delivery.Rejected) []rejected.Record {
-	out := make([]rejected.Record, len(records))
-	for i, x := range records {
-		out[i] = rejected.Record{Time: x.Time, Remote: x.Remote, Reason: x.Reason, Detail: x.Detail, Bytes: x.Bytes}
-	}
-	return out
-}

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"questdb-ilp-proxy/config"
-	"questdb-ilp-proxy/proxy/delivery"
 	"questdb-ilp-proxy/proxy/ilp"
 	"questdb-ilp-proxy/proxy/rejected"
 	"questdb-ilp-proxy/proxy/status"
@@ -94,12 +93,12 @@ func (p *instance) look() status.Snapshot {
 // noted hands the lanes' rejected records on, and has the status page remember the
 // last of them.
 type noted struct {
-	rejects
+	*rejected.Sink
 	page *status.Rejections
 }
 
-func (n noted) Put(records ...delivery.Rejected) error {
-	if err := n.rejects.Put(records...); err != nil {
+func (n noted) Put(records ...rejected.Record) error {
+	if err := n.Sink.Put(records...); err != nil {
 		return err
 	}
 	for _, x := range records[max(0, len(records)-n.page.Most()):] {

@@ -137,7 +137,7 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 	if err != nil {
 		return nil, &ExitError{ExitUsage, err}
 	}
-	kept := noted{rejects{p.rejected}, p.watch.rejected}
+	kept := noted{p.rejected, p.watch.rejected}
 	// A quarter of the memory is for records whose end has not come yet.
 	fragments := int64(cfg.Buffer) / 4
 	p.lanes = delivery.New(delivery.Options{

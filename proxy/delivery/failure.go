@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"questdb-ilp-proxy/proxy/ilp"
+	"questdb-ilp-proxy/proxy/rejected"
 	"questdb-ilp-proxy/proxy/upstream"
 )
 
@@ -152,7 +153,7 @@ func (l *Lane) setMalformedAside(start, end int64) (n int) {
 	malformed := func(w *Writer, record []byte) (reason, detail string) {
 		if err := ilp.Validate(record); err != nil {
 			w.strict.Store(true)
-			return ReasonMalformed, err.Error()
+			return rejected.ReasonMalformed, err.Error()
 		}
 		return "", ""
 	}
@@ -177,7 +178,7 @@ func (l *Lane) reject(from, to int64, why func(w *Writer, record []byte) (reason
 		from = max(from, l.j.sent)
 		l.j.records(from, min(to, l.j.end), func(start, end int64, w *Writer, record []byte) bool {
 			if reason, detail := why(w, record); reason != "" {
-				some = append(some, reject{start, end, w, Rejected{Time: time.Now(), Remote: w.remote, Reason: reason, Detail: detail, Bytes: record}})
+				some = append(some, reject{start, end, w, rejected.Record{Time: time.Now(), Remote: w.remote, Reason: reason, Detail: detail, Bytes: record}})
 				from = end
 			}
 			return len(some) < putAtOnce
@@ -193,7 +194,7 @@ func (l *Lane) reject(from, to int64, why func(w *Writer, record []byte) (reason
 // putAside saves records and takes them out of what is pending. If they cannot be
 // saved they are taken out all the same, to be offered again, and it returns false.
 func (l *Lane) putAside(some []reject) (saved bool) {
-	records := make([]Rejected, len(some))
+	records := make([]rejected.Record, len(some))
 	for i, r := range some {
 		records[i] = r.record
 	}
@@ -224,7 +225,7 @@ func (l *Lane) putAside(some []reject) (saved bool) {
 type reject struct {
 	start, end int64
 	w          *Writer
-	record     Rejected
+	record     rejected.Record
 }
 
 // save hands the records that were set aside to the sink. What it does not take
@@ -232,7 +233,7 @@ type reject struct {
 func (l *Lane) save() {
 	for len(l.rejects) > 0 {
 		some := l.rejects[:min(len(l.rejects), putAtOnce)]
-		records := make([]Rejected, len(some))
+		records := make([]rejected.Record, len(some))
 		for i, r := range some {
 			records[i] = r.record
 		}

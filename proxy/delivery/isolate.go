@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"questdb-ilp-proxy/proxy/ilp"
+	"questdb-ilp-proxy/proxy/rejected"
 )
 
 const (
@@ -262,7 +263,7 @@ func (l *Lane) lookBehind(ctx context.Context, addr string, next, run []suspect)
 func (l *Lane) condemn(ctx context.Context, addr string, records ...suspect) {
 	var some []reject
 	for _, s := range records {
-		some = append(some, reject{s.start, s.end, s.w, Rejected{Time: time.Now(), Remote: s.w.remote, Reason: ReasonRefused,
+		some = append(some, reject{s.start, s.end, s.w, rejected.Record{Time: time.Now(), Remote: s.w.remote, Reason: rejected.ReasonRefused,
 			Detail: "QuestDB refuses this record alone, and accepts others; see its log for why", Bytes: s.record}})
 	}
 	l.putAside(some)

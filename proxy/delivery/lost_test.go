@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"questdb-ilp-proxy/proxy/ilp"
+	"questdb-ilp-proxy/proxy/rejected"
 )
 
 // away is a Source of a server that never answers.
@@ -30,13 +31,13 @@ func TestRecordsThatCannotBeKept(t *testing.T) {
 			w.Append(b, copy(b.Bytes(), "t v=1i\nx y z\nt v=2i\n"), 3)
 			d.lanes[0].reject(0, noLimit, func(_ *Writer, record []byte) (reason, detail string) {
 				if ilp.Validate(record) != nil {
-					return ReasonMalformed, ""
+					return rejected.ReasonMalformed, ""
 				}
 				return "", ""
 			})
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			if w.Reject(ctx, Rejected{Reason: ReasonMalformed, Bytes: []byte("rubbish\n")}) {
+			if w.Reject(ctx, rejected.Record{Reason: rejected.ReasonMalformed, Bytes: []byte("rubbish\n")}) {
 				t.Error("a record is safe that was not taken")
 			}
 			left, lost := d.Drain(ctx)

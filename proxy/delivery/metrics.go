@@ -5,6 +5,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"questdb-ilp-proxy/proxy/rejected"
 )
 
 // Metrics are what this package counts. Every series exists from the start.
@@ -49,7 +51,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "1 for what the path check found: resets (refused records are seen), hidden (something between hides them) or skips_malformed."},
 			[]string{"server", "kind"}),
 	}
-	for _, reason := range []string{ReasonMalformed, ReasonTooLong, ReasonRefused, ReasonTable, ReasonLeft} {
+	for _, reason := range rejected.Reasons() {
 		m.rejected.WithLabelValues(reason)
 	}
 	return m

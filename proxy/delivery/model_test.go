@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"questdb-ilp-proxy/proxy/rejected"
 )
 
 var (
@@ -127,7 +129,7 @@ func history(t *testing.T, seed uint64) {
 					records = records[1:]
 					if out.Suspect() {
 						if reason, detail := out.Check(r); reason != "" {
-							out.Reject(d.ctx, Rejected{Reason: reason, Detail: detail, Bytes: r})
+							out.Reject(d.ctx, rejected.Record{Reason: reason, Detail: detail, Bytes: r})
 							continue
 						}
 					}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"questdb-ilp-proxy/proxy/ilp"
+	"questdb-ilp-proxy/proxy/rejected"
 )
 
 const (
@@ -210,7 +211,7 @@ func (l *Lane) sweep() {
 	l.swept = version
 	n := l.reject(0, noLimit, func(w *Writer, record []byte) (reason, detail string) {
 		if l.d.held(w, record) {
-			return ReasonTable, tableDetail
+			return rejected.ReasonTableRefused, tableDetail
 		}
 		return "", ""
 	})

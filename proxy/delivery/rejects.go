@@ -6,16 +6,7 @@ import (
 	"time"
 
 	"questdb-ilp-proxy/proxy/ilp"
-)
-
-// Reasons for which a record is rejected, as the rejected-records file and the
-// metrics name them.
-const (
-	ReasonMalformed = "malformed"     // the parser does not accept it
-	ReasonTooLong   = "too_long"      // longer than ILP_MAX_RECORD
-	ReasonRefused   = "refused"       // QuestDB refuses it alone, and accepts others
-	ReasonTable     = "table_refused" // QuestDB refuses everything for its table
-	ReasonLeft      = "undelivered"   // the proxy had to end
+	"questdb-ilp-proxy/proxy/rejected"
 )
 
 // saveEvery is how often rejects are offered again to a sink that did not take
@@ -28,32 +19,23 @@ const putAtOnce = 500
 // demoteAfter is how many refused records move a writer to a lane of its own.
 const demoteAfter = 3
 
-// Rejected is a record that was not delivered.
-type Rejected struct {
-	Time   time.Time
-	Remote string // the writer's address
-	Reason string
-	Detail string
-	Bytes  []byte // the record with the LF or CR that ends it; valid during Put
-}
-
 // Rejects keeps rejected records. Put returns nil when they are safe, and is
 // called again if not. Lost tells of records that it never took, and that are
 // forgotten now since the proxy has to end. The records are the caller's.
 type Rejects interface {
-	Put(records ...Rejected) error
-	Lost(records ...Rejected)
+	Put(records ...rejected.Record) error
+	Lost(records ...rejected.Record)
 }
 
 // logRejects is the Rejects of a Dispatcher that was given none.
 type logRejects struct{ d *Dispatcher }
 
-func (r logRejects) Put(records ...Rejected) error {
+func (r logRejects) Put(records ...rejected.Record) error {
 	r.Lost(records...)
 	return nil
 }
 
-func (r logRejects) Lost(records ...Rejected) {
+func (r logRejects) Lost(records ...rejected.Record) {
 	for _, x := range records {
 		r.d.limiter.Log(context.Background(), slog.LevelWarn, x.Reason, "rejected a record",
 			slog.String("remote", x.Remote), slog.String("reason", x.Reason), slog.String("detail", x.Detail), slog.Int("bytes", len(x.Bytes)))
@@ -66,7 +48,7 @@ const RejectAtOnce = 2000
 
 // Reject keeps records of this writer that must not go upstream, trying until they
 // are safe or ctx ends. It reports whether they are safe. Time and Remote are filled in.
-func (w *Writer) Reject(ctx context.Context, records ...Rejected) bool {
+func (w *Writer) Reject(ctx context.Context, records ...rejected.Record) bool {
 	d := w.lane.d
 	now := time.Now()
 	for i := range records {
@@ -98,7 +80,7 @@ func (w *Writer) Reject(ctx context.Context, records ...Rejected) bool {
 }
 
 // countRejected counts records by their reasons.
-func (d *Dispatcher) countRejected(records []Rejected) {
+func (d *Dispatcher) countRejected(records []rejected.Record) {
 	for i := 0; i < len(records); {
 		n := 1
 		for i+n < len(records) && records[i+n].Reason == records[i].Reason {
@@ -141,7 +123,7 @@ func (d *Dispatcher) keepUndelivered() (left, lost int64) {
 		l.mu.Unlock()
 		left, lost = left+n, lost+missed
 	}
-	d.m.rejected.WithLabelValues(ReasonLeft).Add(float64(left - lost))
+	d.m.rejected.WithLabelValues(rejected.ReasonUndelivered).Add(float64(left - lost))
 	return left, lost
 }
 
@@ -167,7 +149,7 @@ func (l *Lane) keepUndelivered() (left, lost int64) {
 
 // keep saves the records from offset from on as undelivered.
 func (l *Lane) keep(from int64) (n, unsaved int64) {
-	var some []Rejected
+	var some []rejected.Record
 	put := func() {
 		switch {
 		case len(some) == 0:
@@ -181,7 +163,7 @@ func (l *Lane) keep(from int64) (n, unsaved int64) {
 	}
 	l.j.records(from, l.j.end, func(_, _ int64, w *Writer, record []byte) bool {
 		n++
-		some = append(some, Rejected{Time: time.Now(), Remote: w.remote, Reason: ReasonLeft, Bytes: record,
+		some = append(some, rejected.Record{Time: time.Now(), Remote: w.remote, Reason: rejected.ReasonUndelivered, Bytes: record,
 			Detail: "the proxy had to end before QuestDB was known to have it"})
 		if len(some) == putAtOnce {
 			put()
@@ -198,11 +180,11 @@ func (w *Writer) Check(record []byte) (reason, detail string) {
 	d := w.lane.d
 	if w.strict.Load() {
 		if err := ilp.Validate(record); err != nil {
-			return ReasonMalformed, err.Error()
+			return rejected.ReasonMalformed, err.Error()
 		}
 	}
 	if d.quarantine.watching() && d.held(w, record) {
-		return ReasonTable, tableDetail
+		return rejected.ReasonTableRefused, tableDetail
 	}
 	return "", ""
 }
@@ -210,7 +192,7 @@ func (w *Writer) Check(record []byte) (reason, detail string) {
 // CountTooLong counts a record of this writer that was longer than is allowed.
 // Its bytes were not kept.
 func (w *Writer) CountTooLong() {
-	w.lane.d.m.rejected.WithLabelValues(ReasonTooLong).Inc()
+	w.lane.d.m.rejected.WithLabelValues(rejected.ReasonTooLong).Inc()
 	if w.lane.d.o.TooLong != nil {
 		w.lane.d.o.TooLong(w.remote)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"questdb-ilp-proxy/proxy/ilp"
+	"questdb-ilp-proxy/proxy/rejected"
 	"questdb-ilp-proxy/proxy/upstream"
 )
 
@@ -444,12 +445,12 @@ func (c *simConn) commitLater() {
 // memoryRejects is a Rejects that keeps what it is given.
 type memoryRejects struct {
 	mu      sync.Mutex
-	records []Rejected
+	records []rejected.Record
 	lost    []string
 	err     error
 }
 
-func (r *memoryRejects) Put(records ...Rejected) error {
+func (r *memoryRejects) Put(records ...rejected.Record) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.err != nil {
@@ -462,7 +463,7 @@ func (r *memoryRejects) Put(records ...Rejected) error {
 	return nil
 }
 
-func (r *memoryRejects) Lost(records ...Rejected) {
+func (r *memoryRejects) Lost(records ...rejected.Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, x := range records {
@@ -470,10 +471,10 @@ func (r *memoryRejects) Lost(records ...Rejected) {
 	}
 }
 
-func (r *memoryRejects) all() []Rejected {
+func (r *memoryRejects) all() []rejected.Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return append([]Rejected(nil), r.records...)
+	return append([]rejected.Record(nil), r.records...)
 }
 
 // row is the record number n of writer w; its table and value tell what it is.

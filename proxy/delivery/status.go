@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"questdb-ilp-proxy/proxy/counter"
+	"questdb-ilp-proxy/proxy/rejected"
 )
 
 // LaneStatus is a snapshot of one lane.
@@ -62,7 +63,7 @@ func (d *Dispatcher) Counts() Counts {
 		Settled: counter.Value(d.m.settledRecords), SettledBytes: counter.Value(d.m.settledBytes),
 		Replayed: counter.Value(d.m.replayed), Uncertain: counter.Value(d.m.uncertain),
 	}
-	for _, reason := range []string{ReasonMalformed, ReasonTooLong, ReasonRefused, ReasonTable, ReasonLeft} {
+	for _, reason := range rejected.Reasons() {
 		c.Rejected += counter.Value(d.m.rejected.WithLabelValues(reason))
 	}
 	return c
