@@ -17,8 +17,8 @@ const (
 	// proofs is how often a record has to be refused alone, with another one
 	// accepted after each time, for it to be set aside.
 	proofs = 4
-	// weakProofs is the same where connections end before all was written: that a
-	// network which breaks now and then does as well.
+	// weakProofs is the same where the evidence is weak. Connections that end before
+	// all was written are: a network which breaks now and then does as well.
 	weakProofs = 12
 	// refusals is how often it has to be refused where there is nothing to compare
 	// it with but records that come after it.
@@ -29,9 +29,6 @@ const (
 	longestRun = 16
 	// trialLimit is how long the server may take to answer a trial.
 	trialLimit = 30 * time.Second
-	// troubleFor is how long nothing is set aside after lanes have found that QuestDB
-	// refuses everything: a disk that is full takes a record here and there.
-	troubleFor = 10 * time.Second
 	// otherLanes is how long to wait for another lane's records to be accepted.
 	otherLanes = time.Second
 )
@@ -58,6 +55,9 @@ func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
 	before, next, run := l.comparisons(culprit)
 	l.mu.Unlock()
 	p := l.trouble.against(start)
+	if table, ok := ilp.Table(culprit.record); ok && l.d.refusals.trouble(table, time.Now()) {
+		p.needed = weakProofs
+	}
 	if p.times > 0 && l.d.evidence.since(p.refused) {
 		p.held++ // since the last attempt
 	}
@@ -82,7 +82,7 @@ func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
 			p.held++
 		case tried:
 			p.held = 0
-			l.refusesAll(ctx, addr)
+			l.refusesAll(ctx, addr, culprit)
 			return
 		case attempt >= refusals && p.times >= p.needed-1:
 			l.judgeRun(ctx, addr, culprit, next, run)
@@ -142,10 +142,6 @@ func (l *Lane) pursue(ctx context.Context, addr string, culprit suspect, control
 // be the server that has trouble with their tables; then they are tried again after a
 // pause.
 func (l *Lane) holds(ctx context.Context, addr string, records ...suspect) bool {
-	if l.d.inTrouble() {
-		l.trouble.outage()
-		return true
-	}
 	alone := l.d.alone(l)
 	for _, s := range records {
 		table, ok := ilp.Table(s.record)
@@ -169,18 +165,6 @@ func (l *Lane) holds(ctx context.Context, addr string, records ...suspect) bool 
 	return false
 }
 
-// inTrouble reports whether more than one lane has just found that nothing is
-// accepted. One alone may have nothing but what its writer did wrong.
-func (d *Dispatcher) inTrouble() bool {
-	n := 0
-	for _, l := range d.lanes {
-		if at := l.refusedAll.Load(); at != 0 && time.Since(time.Unix(0, at)) < troubleFor {
-			n++
-		}
-	}
-	return n > 1
-}
-
 // judgeRun decides where only records behind culprit can be compared with it. If
 // one of them is accepted, everything before it was refused while the server took
 // another; unless the server's trouble ended in between. So all is tried again.
@@ -189,7 +173,7 @@ func (d *Dispatcher) inTrouble() bool {
 func (l *Lane) judgeRun(ctx context.Context, addr string, culprit suspect, next, run []suspect) {
 	n, accepted := l.lookBehind(ctx, addr, next, run)
 	if accepted == nil {
-		l.refusesAll(ctx, addr)
+		l.refusesAll(ctx, addr, culprit)
 		return
 	}
 	suspects := append([]suspect{culprit}, run[:n]...)
@@ -204,7 +188,7 @@ func (l *Lane) judgeRun(ctx context.Context, addr string, culprit suspect, next,
 			}
 		}
 		if answer, err := l.try(ctx, addr, accepted); err != nil || answer != taken {
-			l.refusesAll(ctx, addr)
+			l.refusesAll(ctx, addr, culprit)
 			return
 		}
 	}
@@ -276,10 +260,12 @@ func (l *Lane) condemn(ctx context.Context, addr string, records ...suspect) {
 
 // refusesAll says that no record is accepted, and has everything tried again
 // after a pause.
-func (l *Lane) refusesAll(ctx context.Context, addr string) {
-	now := time.Now().UnixNano()
-	l.refusedAll.Store(now)
-	l.d.refusing.Store(now)
+func (l *Lane) refusesAll(ctx context.Context, addr string, culprit suspect) {
+	now := time.Now()
+	if table, ok := ilp.Table(culprit.record); ok {
+		l.d.refusals.nothingTaken(table, now)
+	}
+	l.d.refusing.Store(now.UnixNano())
 	l.d.limiter.Log(ctx, slog.LevelWarn, "refuses everything",
 		"QuestDB refuses every record that is tried; keeping them all and trying again (is its disk full, or are its file handles used up? see its log)",
 		slog.Int("lane", l.id), slog.String("server", addr))

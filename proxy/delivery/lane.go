@@ -37,9 +37,6 @@ type Lane struct {
 	rejects   []reject      // set aside, to be saved
 	saveTimer *time.Timer
 
-	// refusedAll is when it was last found that QuestDB refuses everything: Unix
-	// nanoseconds, 0 for never.
-	refusedAll atomic.Int64
 	// unsaved counts the rejects that the sink did not take.
 	unsaved atomic.Int64
 	// progress tells that something was settled.

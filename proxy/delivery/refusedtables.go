@@ -18,6 +18,10 @@ const (
 	holdTables = 2 * time.Minute
 	// forgetTable is after how long without another refusal a table is forgotten.
 	forgetTable = 30 * time.Second
+	// troubleFor is how long the evidence against a record has to be stronger after
+	// nothing was taken that was tried along with a record for another table: a disk
+	// that is full takes a record here and there, as space comes free.
+	troubleFor = 10 * time.Second
 )
 
 // refusedTables knows the tables of which nothing was accepted since one of their records
@@ -30,6 +34,9 @@ type refusedTables struct {
 
 	mu     sync.Mutex
 	tables map[string]*refusal
+	// nothing is when nothing was taken last that was tried along with a record for
+	// this table.
+	nothing map[string]time.Time
 }
 
 type refusal struct {
@@ -77,6 +84,37 @@ func (r *refusedTables) accepted(table string, sent time.Time) {
 func (r *refusedTables) drop(table string) {
 	delete(r.tables, table)
 	r.watched.Add(-1)
+}
+
+// nothingTaken says that a record for table was refused, and so was all that it was
+// compared with.
+func (r *refusedTables) nothingTaken(table string, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, at := range r.nothing {
+		if now.Sub(at) > troubleFor {
+			delete(r.nothing, name)
+		}
+	}
+	if r.nothing == nil {
+		r.nothing = map[string]time.Time{}
+	}
+	if len(r.nothing) < mostTables {
+		r.nothing[table] = now
+	}
+}
+
+// trouble reports whether nothing was taken lately beside records for other tables
+// than this one: then it is not the table's doing.
+func (r *refusedTables) trouble(table string, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, at := range r.nothing {
+		if name != table && now.Sub(at) < troubleFor {
+			return true
+		}
+	}
+	return false
 }
 
 // A standing is what can be said of a table of which a record was refused.

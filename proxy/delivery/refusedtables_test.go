@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
@@ -59,5 +60,35 @@ func TestLegalTable(t *testing.T) {
 		if got := legalTable(name); got != want {
 			t.Errorf("%q: %v, want %v", name, got, want)
 		}
+	}
+}
+
+// TestTrouble has nothing taken beside records for one table: that tells against the
+// server where it is another one's record that is judged, and for a while.
+func TestTrouble(t *testing.T) {
+	var r refusedTables
+	at := time.Now()
+	if r.trouble("a", at) {
+		t.Error("trouble without a reason")
+	}
+	r.nothingTaken("a", at)
+	if r.trouble("a", at) {
+		t.Error("a table's own refusal is the server's trouble")
+	}
+	if !r.trouble("b", at.Add(troubleFor-1)) {
+		t.Error("no trouble, though nothing was taken beside another table's records")
+	}
+	if r.trouble("b", at.Add(troubleFor)) {
+		t.Error("trouble for ever")
+	}
+	for i := range 2 * mostTables {
+		r.nothingTaken(fmt.Sprint(i), at.Add(time.Second))
+	}
+	if len(r.nothing) != mostTables {
+		t.Errorf("%d tables remembered, want %d", len(r.nothing), mostTables)
+	}
+	r.nothingTaken("b", at.Add(time.Hour))
+	if len(r.nothing) != 1 {
+		t.Errorf("%d tables remembered after an hour, want 1", len(r.nothing))
 	}
 }
