@@ -313,7 +313,7 @@ func (s *setup) socketIn() string {
 
 // daemon returns the path of a program that is not installed, because it would
 // become this machine's own: from the folder root into which unpack.sh puts its
-// Debian package. Where the machine has it all the same root may be "".
+// Debian package, if need be now. Where the machine has it all the same root may be "".
 func (s *setup) daemon(pkg, name string) (path, root string) {
 	s.Helper()
 	root, err := filepath.Abs("../../build/writers/" + pkg)
@@ -325,8 +325,10 @@ func (s *setup) daemon(pkg, name string) (path, root string) {
 			return root + "/usr/sbin/" + name, root
 		}
 	}
-	s.Fatalf("no %s here: e2e/writers/unpack.sh %s (on Debian), or install it", name, pkg)
-	return "", ""
+	if out, err := exec.CommandContext(s.Context(), "./unpack.sh", pkg).CombinedOutput(); err != nil {
+		s.Fatalf("no %s here, and e2e/writers/unpack.sh does not get it: %v\n%s", name, err, out)
+	}
+	return root + "/usr/sbin/" + name, root
 }
 
 // libraries is the environment in which programs under root find their libraries,
