@@ -79,7 +79,7 @@ func (l *Lane) confirm(ctx context.Context, conn Conn, s *segment) {
 	l.tookSegment(s)
 	l.d.m.closeSeconds.Observe(took.Seconds())
 	l.d.watchers.Go(func() {
-		err := l.d.settle(ctx, conn.Addr(), w, max(l.d.o.Settle, took))
+		err := l.d.settle(ctx, conn, w, max(l.d.o.Settle, took))
 		l.mu.Lock()
 		l.verdicts = append(l.verdicts, verdict{s, err})
 		l.mu.Unlock()
@@ -209,7 +209,7 @@ func (l *Lane) awaitFIN(ctx context.Context, conn Conn, w Witness) error {
 	return errNoFIN
 }
 
-// settle waits until the server at addr has lived for long enough after a FIN,
+// settle waits until the server has lived for long enough after its FIN on conn,
 // and proves it: it answers a handshake, and it is the one that w has been
 // connected to since before the FIN. A stopped process keeps its sockets, so
 // being connected proves nothing by itself; an answer that is late means that it
@@ -218,7 +218,8 @@ func (l *Lane) awaitFIN(ctx context.Context, conn Conn, w Witness) error {
 // One proof would not do: a server that was stopped right after its FIN, and goes on
 // just when it is asked, answers in time and has not lived at all. With one in the
 // middle too it has lived for half of the time at least, whenever it was stopped.
-func (d *Dispatcher) settle(ctx context.Context, addr string, w Witness, settle time.Duration) error {
+func (d *Dispatcher) settle(ctx context.Context, conn Conn, w Witness, settle time.Duration) error {
+	witnesses := []Witness{w}
 	for proven := 0; proven < 2; {
 		t := time.NewTimer(settle / 2)
 		select {
@@ -227,12 +228,16 @@ func (d *Dispatcher) settle(ctx context.Context, addr string, w Witness, settle 
 			t.Stop()
 			return ctx.Err()
 		}
-		proof := d.o.Source.Prove(ctx, addr)
+		now := d.o.Source.Witness(conn)
+		proof := d.o.Source.Prove(ctx, conn.Addr())
 		switch {
-		case w.Alive(ctx):
+		case slices.ContainsFunc(witnesses, func(w Witness) bool { return w.Alive(ctx) }):
+			// It was the same one when now was taken, so whoever was connected then
+			// can bear witness from here on: the first may all end meanwhile.
+			witnesses = []Witness{w, now}
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case !w.Gone():
+		case slices.ContainsFunc(witnesses, func(w Witness) bool { return !w.Gone() }):
 			proven = 0
 			continue // no answer is no proof of anything: a busy machine, or the network
 		default:

@@ -46,7 +46,9 @@ func (p *Pool) Witnesses(addr string, not *Conn) *Witnesses {
 	w := &Witnesses{pool: p}
 	if not != nil {
 		not.leaving = true
-		not.successors = p.others(not) // whoever is connected now, before its half-close
+		if not.alive() { // else its successors are those of its end, and not of now
+			not.successors = p.others(not) // whoever is connected now, before its half-close
+		}
 	}
 	for c := range p.all {
 		if c != not && c.addr == addr && c.alive() {

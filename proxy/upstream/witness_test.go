@@ -294,3 +294,28 @@ func TestNeededWitnessIsNotClosed(t *testing.T) {
 		t.Error("the witness was closed")
 	}
 }
+
+// TestSuccessorsAreOfTheEnd asks who is connected beside a connection that ended a
+// while ago: that makes nobody its successor who came later.
+func TestSuccessorsAreOfTheEnd(t *testing.T) {
+	t.Parallel()
+	s, p, _ := withServer(t, Options{MinIdle: 1, Max: 6})
+	c := acquire(t, p)
+	awaitIdle(t, p, 1)
+	p.Witnesses(c.Addr(), c)
+	endWell(t, c)
+	ok := s.Stats().OK
+	s.KillAll()
+	s.Wait(t, "a new connection", func(st standin.Stats) bool { return st.OK > ok })
+	awaitIdle(t, p, 1)
+	if now := p.Witnesses(c.Addr(), c); !now.Some() {
+		t.Error("nobody is connected now")
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, m := range c.successors {
+		if m.alive() {
+			t.Error("a connection to the next server is a successor")
+		}
+	}
+}
