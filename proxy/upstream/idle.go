@@ -37,12 +37,19 @@ func (p *Pool) takeIdle(addr string) *Conn {
 }
 
 // lastWitness reports whether the only idle connection must stay, to bear witness
-// for those that are handed out, which all end soon. Where there is no room to make
-// another one it is handed out all the same. mu is held.
+// for those that are handed out, which all end soon, or for those that have ended.
+// Where there is no room to make another one it is handed out all the same. mu is
+// held.
 func (p *Pool) lastWitness() bool {
 	fresh, old, _ := p.idle(time.Now())
-	stat := p.conns.Stat()
-	return fresh+old == 1 && stat.AcquiredResources() > 0 && (p.making > 0 || p.room() > 0)
+	return fresh+old == 1 && p.bearsWitness() && (p.making > 0 || p.room() > 0)
+}
+
+// bearsWitness reports whether there is somebody whom an idle connection bears
+// witness for, or is going to. mu is held.
+func (p *Pool) bearsWitness() bool {
+	return p.conns.Stat().AcquiredResources() > 0 ||
+		p.any(func(c *Conn) bool { return c.state == stateIdle && p.needed(c) })
 }
 
 func (p *Pool) takeIdleAddr(addr string) (c *Conn) {

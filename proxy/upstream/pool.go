@@ -315,7 +315,7 @@ func (p *Pool) minIdle(now time.Time) int {
 	if now.Before(p.hurry.until) {
 		n = max(n, p.hurry.n)
 	}
-	if len(p.waiters) > 0 && p.conns.Stat().AcquiredResources() > 0 {
+	if len(p.waiters) > 0 && p.bearsWitness() {
 		n = max(n, 1) // see lastWitness
 	}
 	return n

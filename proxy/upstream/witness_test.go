@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -292,6 +294,26 @@ func TestNeededWitnessIsNotClosed(t *testing.T) {
 	}
 	if !w.Alive(t.Context()) {
 		t.Error("the witness was closed")
+	}
+}
+
+// TestLastWitnessIsNotHandedOut has nothing handed out any more when somebody wants a
+// connection: whoever bears witness for the last one stays, since what it would carry
+// may be refused.
+func TestLastWitnessIsNotHandedOut(t *testing.T) {
+	t.Parallel()
+	for _, minIdle := range []int{0, 1} {
+		_, p, _ := withServer(t, Options{MinIdle: minIdle, Max: 6})
+		last := acquire(t, p)
+		p.Hurry(1, time.Millisecond)
+		awaitIdle(t, p, 1)
+		w := p.Witnesses(last.Addr(), last)
+		endWell(t, last)
+		last.Discard()
+		if c := acquire(t, p); slices.Contains(w.members, c) {
+			t.Errorf("MinIdle %d: the only witness was handed out", minIdle)
+		}
+		runtime.KeepAlive(w)
 	}
 }
 
