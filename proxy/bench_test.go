@@ -26,6 +26,7 @@ func (void) Witness(delivery.Conn) delivery.Witness { return void{} }
 func (void) Prove(context.Context, string) error    { return nil }
 func (void) Hurry(int, time.Duration)               {}
 func (void) Gone() bool                             { return false }
+func (void) Release()                               {}
 func (void) Some() bool                             { return true }
 func (void) Alive(context.Context) bool             { return true }
 

@@ -46,6 +46,7 @@ type sink struct {
 // alive is a server that lives.
 type alive struct{}
 
+func (alive) Release()                   {}
 func (alive) Some() bool                 { return true }
 func (alive) Gone() bool                 { return false }
 func (alive) Alive(context.Context) bool { return true }

@@ -67,6 +67,7 @@ func (l *Lane) confirm(ctx context.Context, conn Conn, s *segment) {
 	began := time.Now()
 	w := l.d.witness(ctx, conn) // before the FIN can come
 	if err := l.end(ctx, conn, w, path, largest); err != nil {
+		w.Release()
 		l.failed(ctx, conn, s, err)
 		return
 	}
@@ -79,6 +80,7 @@ func (l *Lane) confirm(ctx context.Context, conn Conn, s *segment) {
 	l.tookSegment(s)
 	l.d.m.closeSeconds.Observe(took.Seconds())
 	l.d.watchers.Go(func() {
+		defer w.Release()
 		err := l.d.settle(ctx, conn, w, max(l.d.o.Settle, took))
 		l.mu.Lock()
 		l.verdicts = append(l.verdicts, verdict{s, err})
@@ -154,6 +156,7 @@ func (d *Dispatcher) witness(ctx context.Context, conn Conn) Witness {
 		case <-ctx.Done():
 			return w
 		}
+		w.Release()
 	}
 }
 
@@ -220,6 +223,7 @@ func (l *Lane) awaitFIN(ctx context.Context, conn Conn, w Witness) error {
 // middle too it has lived for half of the time at least, whenever it was stopped.
 func (d *Dispatcher) settle(ctx context.Context, conn Conn, w Witness, settle time.Duration) error {
 	witnesses := []Witness{w}
+	defer func() { release(witnesses[1:]) }()
 	for proven := 0; proven < 2; {
 		t := time.NewTimer(settle / 2)
 		select {
@@ -234,13 +238,17 @@ func (d *Dispatcher) settle(ctx context.Context, conn Conn, w Witness, settle ti
 		case slices.ContainsFunc(witnesses, func(w Witness) bool { return w.Alive(ctx) }):
 			// It was the same one when now was taken, so whoever was connected then
 			// can bear witness from here on: the first may all end meanwhile.
+			release(witnesses[1:])
 			witnesses = []Witness{w, now}
 		case ctx.Err() != nil:
+			now.Release()
 			return ctx.Err()
 		case slices.ContainsFunc(witnesses, func(w Witness) bool { return !w.Gone() }):
+			now.Release()
 			proven = 0
 			continue // no answer is no proof of anything: a busy machine, or the network
 		default:
+			now.Release()
 			if proof != nil {
 				return fmt.Errorf("%w (%w)", errNotProven, proof)
 			}
@@ -252,6 +260,12 @@ func (d *Dispatcher) settle(ctx context.Context, conn Conn, w Witness, settle ti
 		}
 	}
 	return nil
+}
+
+func release(witnesses []Witness) {
+	for _, w := range witnesses {
+		w.Release()
+	}
 }
 
 // judge applies the verdicts that have come. It reports whether a segment failed.

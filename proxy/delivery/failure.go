@@ -22,6 +22,7 @@ const startTime = 300 * time.Millisecond
 // outage, or that the server refused a record. err is what was seen of it.
 func (l *Lane) failed(ctx context.Context, conn Conn, s *segment, err error) {
 	w := l.d.o.Source.Witness(conn)
+	defer w.Release()
 	ended := time.Now()
 	l.quiesce()
 	start, end, written := s.start, s.end, s.bytes > 0
@@ -42,6 +43,7 @@ func (l *Lane) failed(ctx context.Context, conn Conn, s *segment, err error) {
 	l.d.m.failures.Inc()
 	l.interval = firstInterval
 	lives := l.d.lives(ctx, conn.Addr(), w, ended)
+	w.Release() // what follows may take long
 
 	l.mu.Lock()
 	first := s

@@ -97,6 +97,7 @@ func (sink) Acquire(context.Context) (Conn, error) {
 func (s sink) AcquireAddr(ctx context.Context, _ string) (Conn, error) { return s.Acquire(ctx) }
 func (sink) Witness(Conn) Witness                                      { return sink{} }
 func (sink) Gone() bool                                                { return false }
+func (sink) Release()                                                  {}
 func (sink) Some() bool                                                { return true }
 func (sink) Alive(context.Context) bool                                { return true }
 func (sink) Prove(context.Context, string) error                       { return nil }

@@ -195,6 +195,8 @@ func (s *simServer) Witness(conn Conn) Witness {
 
 func (w simWitness) Some() bool { return true }
 
+func (w simWitness) Release() {}
+
 func (w simWitness) Gone() bool { return !w.Alive(context.Background()) }
 
 func (w simWitness) Alive(context.Context) bool {

@@ -37,6 +37,9 @@ type Witness interface {
 	// Alive reports whether one of them is still open and its server's kernel
 	// answers: then the server process that was there has been there ever since.
 	Alive(ctx context.Context) bool
+	// Release says that nobody asks it any more: its connections may go. It may be
+	// called again.
+	Release()
 }
 
 // Source hands out upstream connections and knows whether servers live.

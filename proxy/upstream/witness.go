@@ -12,8 +12,13 @@ const (
 	// a second after it was asked for.
 	aliveWait = 1500 * time.Millisecond
 
-	aliveAskFirst = time.Millisecond
-	aliveAskEvery = 20 * time.Millisecond
+	aliveLookFirst = time.Millisecond
+	aliveLookEvery = 20 * time.Millisecond
+
+	// aliveAsk is after how long an idle connection is asked. Until then whatever goes
+	// over one of them anyway may be answered, or what somebody else has asked: each LF
+	// is one of maxPings.
+	aliveAsk = clockTick + 5*time.Millisecond
 
 	// aliveAskAll is after how long more than one idle connection is asked.
 	aliveAskAll = 200 * time.Millisecond
@@ -39,7 +44,7 @@ type Witnesses struct {
 // timeout of the server's does not end them soon.
 //
 // The pool closes none of its idle connections of its own accord (for their age, or
-// to make room) that is the last one of a Witnesses which is still referred to.
+// to make room) that is the last one of a Witnesses which was not released.
 func (p *Pool) Witnesses(addr string, not *Conn) *Witnesses {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -101,7 +106,16 @@ func (p *Pool) succeed(c *Conn) {
 	}
 }
 
-// noteSet remembers w for as long as somebody else does. mu is held.
+// Release says that w is not needed any more, and so none of its connections for its
+// sake. It may be called more than once.
+func (w *Witnesses) Release() {
+	w.pool.mu.Lock()
+	defer w.pool.mu.Unlock()
+	w.pool.sets = slices.DeleteFunc(w.pool.sets, func(s weak.Pointer[Witnesses]) bool { return s.Value() == w })
+	w.pool.reconcile() // somebody may wait for one of them
+}
+
+// noteSet remembers w until it is released, or forgotten. mu is held.
 func (p *Pool) noteSet(w *Witnesses) {
 	kept := p.sets[:0]
 	for _, s := range p.sets {
@@ -193,10 +207,10 @@ func (w *Witnesses) Alive(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, aliveWait)
 	defer cancel()
 	asked := time.Now()
-	questions := w.ask(nil)
+	questions := w.questions(nil)
 	defer func() { w.askedEnough(questions) }()
 	open := slices.Clone(questions)
-	for wait := aliveAskFirst; ; wait = min(2*wait, aliveAskEvery) {
+	for wait := aliveLookFirst; ; wait = min(2*wait, aliveLookEvery) {
 		alive := false
 		open = slices.DeleteFunc(open, func(q *question) bool {
 			kind := q.answered(asked)
@@ -208,13 +222,14 @@ func (w *Witnesses) Alive(ctx context.Context) bool {
 		}
 		if len(open) == 0 {
 			// Those that ended well may have successors.
-			if open = w.ask(questions); len(open) == 0 {
+			if open = w.questions(questions); len(open) == 0 {
 				return false
 			}
 			questions = append(questions, open...)
 		}
-		// One LF over one of them does, unless that one ended or does not answer.
-		if waiting := slices.ContainsFunc(open, func(q *question) bool { return q.sent || q.nudged }); !waiting || time.Since(asked) > aliveAskAll {
+		switch waited := time.Since(asked); {
+		case waited < aliveAsk:
+		case waited > aliveAskAll, !w.askOne(open):
 			w.askAll(open)
 		}
 		timer := time.NewTimer(wait)
@@ -227,27 +242,40 @@ func (w *Witnesses) Alive(ctx context.Context) bool {
 	}
 }
 
-// ask makes the questions, but for those that were made already, and asks one
-// connection: an idle one if there is any.
-func (w *Witnesses) ask(already []*question) (questions []*question) {
+// questions returns one for each connection that is open, but for those that were
+// made already. Nothing is asked yet.
+func (w *Witnesses) questions(already []*question) (questions []*question) {
 	w.pool.mu.Lock()
 	defer w.pool.mu.Unlock()
-	var first *question
 	for _, c := range w.members {
 		if c.state == stateGone || !c.alive() || slices.ContainsFunc(already, func(q *question) bool { return q.c == c }) {
 			continue
 		}
-		q := &question{c: c, idle: c.state == stateIdle}
-		questions = append(questions, q)
-		if q.idle && (first == nil || c.pings < first.c.pings) {
+		questions = append(questions, &question{c: c, idle: c.state == stateIdle})
+	}
+	return questions
+}
+
+// askOne asks the idle connection that has carried the fewest LFs, unless one was
+// asked already. It reports false if there is none.
+func (w *Witnesses) askOne(questions []*question) bool {
+	w.pool.mu.Lock()
+	defer w.pool.mu.Unlock()
+	var first *question
+	for _, q := range questions {
+		if q.sent || q.nudged {
+			return true
+		}
+		if q.idle = q.c.state == stateIdle; q.idle && (first == nil || q.c.pings < first.c.pings) {
 			first = q
 		}
 	}
-	if first != nil {
-		first.slow, first.sent = w.pool.ping(first.c)
-		w.pool.reconcile()
+	if first == nil {
+		return false
 	}
-	return questions
+	first.slow, first.sent = w.pool.ping(first.c)
+	w.pool.reconcile()
+	return first.sent
 }
 
 // askAll asks those of the connections that were not asked yet.
@@ -263,9 +291,8 @@ func (w *Witnesses) askAll(questions []*question) {
 		}
 		if !q.sent && q.c.raw != nil {
 			q.nudged = true
-			if q.c.nudges++; q.c.nudges == 1 {
-				nudge(q.c.raw, true)
-			}
+			q.c.nudges++
+			nudge(q.c.raw, true) // each time: the probe after the first comes late by itself
 		}
 	}
 }
