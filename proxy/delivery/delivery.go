@@ -273,9 +273,6 @@ func (d *Dispatcher) segmentSize() int64 {
 		}
 	}
 	size := d.o.Memory / (3 * max(busy, 1))
-	if d.budget.Waiting() > 0 {
-		size /= 3
-	}
 	return min(d.o.ConfirmBytes, max(size, leastSegment))
 }
 

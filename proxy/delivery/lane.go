@@ -351,11 +351,20 @@ func (l *Lane) confirmWithin() time.Duration {
 	return d
 }
 
-// full reports whether the open segment has reached its size. The caller holds
-// mu.
+// full reports whether the open segment has reached its size. Where memory is short
+// and nothing is left to write, a third of that will do: then writers wait for what is
+// not settled. While there is something to write it is the server that they wait for,
+// and each segment costs that some 14 ms of CPU time. The caller holds mu.
 func (l *Lane) full() bool {
 	s := l.j.current()
-	return s != nil && s.bytes > 0 && s.bytes >= l.d.segmentSize()
+	if s == nil || s.bytes == 0 {
+		return false
+	}
+	size := l.d.segmentSize()
+	if l.j.idle() && l.d.budget.Waiting() > 0 {
+		size = max(size/3, min(size, leastSegment))
+	}
+	return s.bytes >= size
 }
 
 // abandon gives up a connection on which nothing counts any more.
