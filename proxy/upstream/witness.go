@@ -229,7 +229,7 @@ func (w *Witnesses) Alive(ctx context.Context) bool {
 		}
 		switch waited := time.Since(asked); {
 		case waited < aliveAsk:
-		case waited > aliveAskAll, !w.askOne(open):
+		case waited > aliveAskAll, !w.askOne(open, asked):
 			w.askAll(open)
 		}
 		timer := time.NewTimer(wait)
@@ -257,13 +257,17 @@ func (w *Witnesses) questions(already []*question) (questions []*question) {
 }
 
 // askOne asks the idle connection that has carried the fewest LFs, unless one was
-// asked already. It reports false if there is none.
-func (w *Witnesses) askOne(questions []*question) bool {
+// asked already, by whomever, since asked. It reports false if there is none.
+func (w *Witnesses) askOne(questions []*question, asked time.Time) bool {
 	w.pool.mu.Lock()
 	defer w.pool.mu.Unlock()
 	var first *question
 	for _, q := range questions {
 		if q.sent || q.nudged {
+			return true
+		}
+		if q.c.plain && q.c.state == stateIdle && q.c.pingedAt.After(asked) {
+			q.idle, q.sent = true, true
 			return true
 		}
 		if q.idle = q.c.state == stateIdle; q.idle && (first == nil || q.c.pings < first.c.pings) {

@@ -50,6 +50,32 @@ func TestHalfOpenConnectionIsNoWitness(t *testing.T) {
 	}
 }
 
+// TestSecondAskerIsAnsweredInTime asks a witness whose LFs are used up while somebody
+// else, who came before, still waits: by itself the kernel's next probe would come 15 s
+// after the first.
+func TestSecondAskerIsAnsweredInTime(t *testing.T) {
+	t.Parallel()
+	_, p, _ := withServer(t, Options{MinIdle: 1, Max: 2})
+	awaitIdle(t, p, 1)
+	w := p.Witnesses(p.Status().Addr, nil)
+	defer w.Release()
+	c := w.members[0]
+	first := time.Now()
+	p.mu.Lock()
+	c.pings = maxPings
+	c.nudges++
+	nudge(c.raw, true)
+	p.mu.Unlock()
+	for answered := false; !answered; time.Sleep(time.Millisecond) {
+		if _, _, answered = answer(c.raw, first); time.Since(first) > 10*time.Second {
+			t.Fatal("the first probe was not answered")
+		}
+	}
+	if !w.Alive(t.Context()) {
+		t.Error("the second was not answered in time")
+	}
+}
+
 // The server's FIN counts from when it came, not from when our reader noticed.
 func TestEndIsSeenInTheKernel(t *testing.T) {
 	t.Parallel()

@@ -187,6 +187,28 @@ func TestWitnessesKeepIdleConnectionsBusy(t *testing.T) {
 	}
 }
 
+// TestOneLFAnswersMany has many ask at the same time.
+func TestOneLFAnswersMany(t *testing.T) {
+	t.Parallel()
+	const many = 50
+	s, p, _ := withServer(t, Options{MinIdle: 1, Max: 2})
+	awaitIdle(t, p, 1)
+	var asking sync.WaitGroup
+	for range many {
+		w := p.Witnesses(p.Status().Addr, nil)
+		asking.Go(func() {
+			defer w.Release()
+			if !w.Alive(t.Context()) {
+				t.Error("not alive")
+			}
+		})
+	}
+	asking.Wait()
+	if n := s.Stats().Bytes; n > many/2 {
+		t.Errorf("%d LFs for %d who asked", n, many)
+	}
+}
+
 // QuestDB 8.x has no room for many LFs before a record.
 func TestPingsAreFew(t *testing.T) {
 	t.Parallel()
