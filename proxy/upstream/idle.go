@@ -38,11 +38,11 @@ func (p *Pool) takeIdle(addr string) *Conn {
 
 // lastWitness reports whether the only idle connection must stay, to bear witness
 // for those that are handed out, which all end soon, or for those that have ended.
-// Where there is no room to make another one it is handed out all the same. mu is
-// held.
+// Where there is no room to make another one, or that fails, it is handed out all the
+// same. mu is held.
 func (p *Pool) lastWitness() bool {
 	fresh, old, _ := p.idle(time.Now())
-	return fresh+old == 1 && p.bearsWitness() && (p.making > 0 || p.room() > 0)
+	return fresh+old == 1 && p.bearsWitness() && (p.making > 0 || p.room() > 0) && p.gate.isOpen()
 }
 
 // bearsWitness reports whether there is somebody whom an idle connection bears
