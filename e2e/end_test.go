@@ -253,6 +253,10 @@ func TestEndWaitsForWriters(t *testing.T) {
 		}
 		db.Resume()
 		db.Restart()
+		until(t, "what was committed shows", func() (bool, error) {
+			rows, err := db.Query(t.Context(), "select name from wal_tables() where writerTxn < sequencerTxn")
+			return len(rows) == 0, err
+		})
 		there := db.Count("stuck")
 		if there < rows-end.Records {
 			t.Errorf("%d rows are there, want %d or more", there, rows-end.Records)
