@@ -330,6 +330,9 @@ func TestLastWitnessIsNotHandedOut(t *testing.T) {
 		p.Hurry(1, time.Millisecond)
 		awaitIdle(t, p, 1)
 		w := p.Witnesses(last.Addr(), last)
+		if _, err := last.Write(blankLine); err != nil { // so its early end is no trouble
+			t.Fatal(err)
+		}
 		endWell(t, last)
 		last.Discard()
 		if c := acquire(t, p); slices.Contains(w.members, c) {
