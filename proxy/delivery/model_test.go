@@ -25,8 +25,9 @@ var (
 // writer that waited for ever to change its lane, its last records being set aside;
 // two broken connections behind a relay that were taken for two refusals; a server
 // that was stopped during the path check, and taken for one that skips bad records;
-// one that was stopped for just the time to settle, and killed after it.
-var failedOnce = []uint64{606, 1041, 1041, 1041, 702478, 526736, 526736, 526736, 26489, 26489, 26489, 171068, 405112}
+// one that was stopped for just the time to settle, and killed after it; a network that
+// broke all connections of a path check, each at the worst moment.
+var failedOnce = []uint64{606, 1041, 1041, 1041, 702478, 526736, 526736, 526736, 26489, 26489, 26489, 171068, 405112, 704165, 704165, 704165, 704165}
 
 // TestModel lets writers write through a Dispatcher to a simulated server, while
 // it is killed, stopped, paused, cut off, fills up and refuses records at random,

@@ -38,7 +38,8 @@ const (
 	// of a malformed record, before it concludes that this one does not.
 	verdictTime = time.Second
 	checkLimit  = 20 * time.Second
-	// timesSeen is how often in a row the path check must see the same.
+	// timesSeen is how often in a row the path check must see the same; weakProofs where
+	// the network breaks connections meanwhile.
 	timesSeen = 4
 )
 
@@ -229,14 +230,20 @@ func (p path) String() string {
 
 // explore finds out the path to addr with a few connections of its own.
 func (d *Dispatcher) explore(ctx context.Context, addr string) (path, error) {
+	times := timesSeen
 	for _, n := range paddings {
 		p := path{pad: n, resets: true}
-		if a, err := d.try(ctx, addr, nil, p); err != nil {
+		takes, broke, err := d.takesPadding(ctx, addr, p)
+		if err != nil {
 			return path{}, err
-		} else if a != taken {
+		}
+		if broke {
+			times = weakProofs
+		}
+		if !takes {
 			continue // too many LFs for this server
 		}
-		how, err := d.provokeAgain(ctx, addr, p)
+		how, err := d.provokeAgain(ctx, addr, p, times)
 		if err != nil {
 			return path{}, err
 		}
@@ -253,6 +260,20 @@ func (d *Dispatcher) explore(ctx context.Context, addr string) (path, error) {
 	return hidden, nil
 }
 
+// takesPadding reports whether the server takes the padding of p. Once is enough for
+// yes. For no it is not: the network may have been it, and with too little padding no
+// refusal shows. broke is set if connections ended before all was written.
+func (d *Dispatcher) takesPadding(ctx context.Context, addr string, p path) (takes, broke bool, err error) {
+	for range timesSeen {
+		a, err := d.try(ctx, addr, nil, p)
+		if err != nil || a == taken {
+			return a == taken, broke, err
+		}
+		broke = broke || a == broken
+	}
+	return false, broke, nil
+}
+
 type provoked int
 
 const (
@@ -261,11 +282,11 @@ const (
 	finned                  // it closed, and a FIN came
 )
 
-// provokeAgain provokes timesSeen times. One reset may be an accident of the network,
+// provokeAgain provokes so many times. One reset may be an accident of the network,
 // and a server that was silent may have been stopped: to trust in either where it is
 // not so would lose rows.
-func (d *Dispatcher) provokeAgain(ctx context.Context, addr string, p path) (how provoked, err error) {
-	for n := range timesSeen {
+func (d *Dispatcher) provokeAgain(ctx context.Context, addr string, p path, times int) (how provoked, err error) {
+	for n := range times {
 		this, err := d.provoke(ctx, addr, p)
 		switch {
 		case err != nil || this == finned:
