@@ -55,7 +55,8 @@ func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
 	before, next, run := l.comparisons(culprit)
 	l.mu.Unlock()
 	p := l.trouble.against(start)
-	if table, ok := ilp.Table(culprit.record); ok && l.d.refusals.trouble(table, time.Now()) {
+	table, hasTable := ilp.Table(culprit.record)
+	if l.inTrouble(culprit) {
 		p.needed = weakProofs
 	}
 	if p.times > 0 && l.d.evidence.since(p.refused) {
@@ -74,12 +75,28 @@ func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
 		}
 		p.times++
 		p.refused = time.Now()
-		if table, ok := ilp.Table(culprit.record); ok {
+		if hasTable {
 			l.d.refusals.refused(culprit.w, table, p.refused)
+		}
+		if p.times%2 == 0 {
+			// Once more: connections that take turns at the server's workers, one of which
+			// is in trouble, must not tell against a record each time.
+			switch answer, err := l.try(ctx, addr, culprit.record); {
+			case err != nil:
+				l.trouble.outage()
+				return
+			case answer == taken:
+				l.trouble.clear()
+				return
+			}
+			p.refused = time.Now()
 		}
 		switch ok, tried := l.compare(ctx, addr, before, p.refused); {
 		case ok:
 			p.held++
+			if l.inTrouble(culprit) { // what was just accepted may show that
+				p.needed = weakProofs
+			}
 		case tried:
 			p.held = 0
 			l.refusesAll(ctx, addr, culprit)
@@ -99,6 +116,20 @@ func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
 	l.pursue(ctx, addr, culprit, before)
 }
 
+// inTrouble reports whether it may be the server that has trouble with x.
+func (l *Lane) inTrouble(x suspect) bool {
+	table, ok := ilp.Table(x.record)
+	return ok && l.d.refusals.trouble(table, time.Now())
+}
+
+// roundsFor is how often x and another record have to be tried in turn.
+func (l *Lane) roundsFor(x suspect) int {
+	if l.inTrouble(x) {
+		return weakProofs
+	}
+	return rounds
+}
+
 // pursue tries what else is pending of a writer whose records were refused again and
 // again, so that its neighbours do not wait for a search for each. All of a batch is
 // refused, alone, then control is accepted, twice over: then they are set aside. It
@@ -109,7 +140,7 @@ func (l *Lane) pursue(ctx context.Context, addr string, culprit suspect, control
 		_, _, batch := l.comparisons(culprit)
 		l.mu.Unlock()
 		all := len(batch)
-		for range rounds {
+		for range l.roundsFor(culprit) {
 			for i, s := range batch {
 				answer, err := l.insist(ctx, addr, s.record)
 				if err != nil {
@@ -177,7 +208,7 @@ func (l *Lane) judgeRun(ctx context.Context, addr string, culprit suspect, next,
 		return
 	}
 	suspects := append([]suspect{culprit}, run[:n]...)
-	for range rounds {
+	for range l.roundsFor(culprit) {
 		for _, s := range suspects {
 			if answer, err := l.insist(ctx, addr, s.record); err != nil {
 				l.trouble.outage()

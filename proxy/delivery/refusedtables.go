@@ -34,9 +34,14 @@ type refusedTables struct {
 
 	mu     sync.Mutex
 	tables map[string]*refusal
-	// nothing is when nothing was taken last that was tried along with a record for
-	// this table.
-	nothing map[string]time.Time
+	// nothing is about each table with a record of which something else was tried, and
+	// nothing of it all was taken.
+	nothing map[string]nothing
+}
+
+type nothing struct {
+	at    time.Time // the last time
+	since bool      // the table has taken a record again after that
 }
 
 type refusal struct {
@@ -79,6 +84,10 @@ func (r *refusedTables) accepted(table string, sent time.Time) {
 	if x := r.tables[table]; x != nil && sent.After(x.since) {
 		r.drop(table)
 	}
+	if n, ok := r.nothing[table]; ok && sent.After(n.at) {
+		n.since = true
+		r.nothing[table] = n
+	}
 }
 
 func (r *refusedTables) drop(table string) {
@@ -91,26 +100,28 @@ func (r *refusedTables) drop(table string) {
 func (r *refusedTables) nothingTaken(table string, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for name, at := range r.nothing {
-		if now.Sub(at) > troubleFor {
+	for name, n := range r.nothing {
+		if now.Sub(n.at) > troubleFor {
 			delete(r.nothing, name)
 		}
 	}
 	if r.nothing == nil {
-		r.nothing = map[string]time.Time{}
+		r.nothing = map[string]nothing{}
 	}
-	if len(r.nothing) < mostTables {
-		r.nothing[table] = now
+	if n, ok := r.nothing[table]; ok || len(r.nothing) < mostTables {
+		n.at = now
+		r.nothing[table] = n
 	}
 }
 
 // trouble reports whether nothing was taken lately beside records for other tables
-// than this one: then it is not the table's doing.
+// than this one, or for this one, and then a record of it was: so it is not that the
+// table refuses whatever comes.
 func (r *refusedTables) trouble(table string, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for name, at := range r.nothing {
-		if name != table && now.Sub(at) < troubleFor {
+	for name, n := range r.nothing {
+		if (name != table || n.since) && now.Sub(n.at) < troubleFor {
 			return true
 		}
 	}

@@ -64,7 +64,8 @@ func TestLegalTable(t *testing.T) {
 }
 
 // TestTrouble has nothing taken beside records for one table: that tells against the
-// server where it is another one's record that is judged, and for a while.
+// server where it is another one's record that is judged, and for a while; or the same
+// one's, once it has taken something again.
 func TestTrouble(t *testing.T) {
 	var r refusedTables
 	at := time.Now()
@@ -80,6 +81,14 @@ func TestTrouble(t *testing.T) {
 	}
 	if r.trouble("b", at.Add(troubleFor)) {
 		t.Error("trouble for ever")
+	}
+	r.accepted("a", at.Add(-1))
+	if r.trouble("a", at.Add(1)) {
+		t.Error("what was taken before counts")
+	}
+	r.accepted("a", at.Add(1))
+	if !r.trouble("a", at.Add(2)) {
+		t.Error("no trouble, though the table took nothing and then something")
 	}
 	for i := range 2 * mostTables {
 		r.nothingTaken(fmt.Sprint(i), at.Add(time.Second))
