@@ -364,6 +364,7 @@ func (d *Dispatcher) try(ctx context.Context, addr string, records []byte, p pat
 	defer conn.Discard()
 	defer context.AfterFunc(ctx, conn.Discard)() // ends a write that waits
 	w := d.witness(ctx, conn)                    // trials take connections as soon as they are ready
+	defer w.Release()
 	began := time.Now()
 	complete := d.send(ctx, conn, records, p)
 	select {
