@@ -234,21 +234,23 @@ func (d *Dispatcher) settle(ctx context.Context, conn Conn, w Witness, settle ti
 		}
 		now := d.o.Source.Witness(conn)
 		proof := d.o.Source.Prove(ctx, conn.Addr())
-		switch {
-		case slices.ContainsFunc(witnesses, func(w Witness) bool { return w.Alive(ctx) }):
+		alive := slices.ContainsFunc(witnesses, func(w Witness) bool { return w.Alive(ctx) })
+		if alive {
 			// It was the same one when now was taken, so whoever was connected then
 			// can bear witness from here on: the first may all end meanwhile.
 			release(witnesses[1:])
 			witnesses = []Witness{w, now}
-		case ctx.Err() != nil:
+		} else {
 			now.Release()
+		}
+		switch {
+		case alive:
+		case ctx.Err() != nil:
 			return ctx.Err()
 		case slices.ContainsFunc(witnesses, func(w Witness) bool { return !w.Gone() }):
-			now.Release()
 			proven = 0
 			continue // no answer is no proof of anything: a busy machine, or the network
 		default:
-			now.Release()
 			if proof != nil {
 				return fmt.Errorf("%w (%w)", errNotProven, proof)
 			}
