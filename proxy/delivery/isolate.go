@@ -63,33 +63,24 @@ func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
 		p.held++ // since the last attempt
 	}
 	for attempt := 1; p.held < p.needed; attempt++ {
-		switch answer, err := l.try(ctx, addr, culprit.record); {
-		case err != nil:
-			l.trouble.outage() // the server went away, or does not answer
-			return
-		case answer == taken:
-			l.trouble.clear()
-			return
-		case answer == broken:
-			p.needed = weakProofs
+		// Twice every other time: connections that take turns at the server's workers,
+		// one of which is in trouble, must not tell against a record each time.
+		for range 1 + p.times%2 {
+			switch answer, err := l.try(ctx, addr, culprit.record); {
+			case err != nil:
+				l.trouble.outage() // the server went away, or does not answer
+				return
+			case answer == taken:
+				l.trouble.clear()
+				return
+			case answer == broken:
+				p.needed = weakProofs
+			}
 		}
 		p.times++
 		p.refused = time.Now()
 		if hasTable {
 			l.d.refusals.refused(culprit.w, table, p.refused)
-		}
-		if p.times%2 == 0 {
-			// Once more: connections that take turns at the server's workers, one of which
-			// is in trouble, must not tell against a record each time.
-			switch answer, err := l.try(ctx, addr, culprit.record); {
-			case err != nil:
-				l.trouble.outage()
-				return
-			case answer == taken:
-				l.trouble.clear()
-				return
-			}
-			p.refused = time.Now()
 		}
 		switch ok, tried := l.compare(ctx, addr, before, p.refused); {
 		case ok:
