@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -28,6 +29,7 @@ type options struct {
 	rounds   int
 	duration time.Duration
 	rows     time.Duration
+	writers  []int
 	idle     int
 	json     string
 	only     []string
@@ -94,7 +96,10 @@ func parse(args []string) (o options, err error) {
 	only := flags.String("only", "", "only these peers, comma-separated, of: direct, haproxy, nginx, proxy (at most once), proxy-alo (at least once), other (at most once)")
 	flags.IntVar(&o.rounds, "rounds", 3, "how many times each is measured")
 	flags.DurationVar(&o.duration, "duration", time.Second, "how long one measurement against the sink takes")
-	flags.DurationVar(&o.rows, "rows-duration", 2*time.Second, "how long one measurement into QuestDB is to take")
+	// What is settled a second later than it is written must be little of the whole.
+	flags.DurationVar(&o.rows, "rows-duration", 8*time.Second, "how long one measurement into QuestDB is to take")
+	o.writers = []int{1, 8}
+	flags.Func("rows-writers", "how many writers write into QuestDB, comma-separated (default 1,8)", o.parseWriters)
 	flags.IntVar(&o.idle, "idle", 5000, "how many idle writers")
 	flags.StringVar(&o.json, "json", "", "write all figures to this `file` too")
 	if err := flags.Parse(args); err != nil {
@@ -116,6 +121,18 @@ func parse(args []string) (o options, err error) {
 		return o, errors.New("-rounds, -duration, -rows-duration and -idle must be positive")
 	}
 	return o, nil
+}
+
+func (o *options) parseWriters(list string) error {
+	o.writers = nil
+	for n := range strings.SplitSeq(list, ",") {
+		writers, err := strconv.Atoi(n)
+		if err != nil || writers < 1 {
+			return fmt.Errorf("%q is no number of writers", n)
+		}
+		o.writers = append(o.writers, writers)
+	}
+	return nil
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -196,12 +197,13 @@ func (b *bench) startProxy(ctx context.Context, name, target string) (*relay, er
 		delivery = "ILP_DELIVERY=at-most-once"
 	}
 	binary := b.proxy
+	var set []string
 	if name == otherProxy {
-		binary = b.other
-		env = append(env, b.set...) // the last one of a name counts
+		binary, set = b.other, b.set
 	}
 	for {
-		if err := b.spawn(r, append(env, delivery), binary, "serve"); err != nil {
+		// The last one of a name counts.
+		if err := b.spawn(r, slices.Concat(env, []string{delivery}, set), binary, "serve"); err != nil {
 			return nil, err
 		}
 		err := r.ready(ctx, func() bool { return isReady(ctx, admin) })

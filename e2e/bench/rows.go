@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -74,27 +75,57 @@ func (b *bench) measureRows(ctx context.Context) (err error) {
 	}
 	defer m.conn.Close(context.WithoutCancel(ctx))
 
-	for _, writers := range []int{1, 8} {
-		// The server's compiler has to warm up; the last straight run says how many
-		// rows fit. Never so few that making the tables is what is measured.
+	all, err := layouts(b.writers)
+	if err != nil {
+		return err
+	}
+	for _, l := range all {
+		if err := m.measureOn(ctx, l, peers); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// measureOn measures with everybody on the cores that l says.
+func (m *rowsRun) measureOn(ctx context.Context, l layout, peers []*relay) error {
+	peers = slices.DeleteFunc(slices.Clone(peers), func(r *relay) bool { return l.peers != nil && !slices.Contains(l.peers, r.name) })
+	others := family(os.Getpid())
+	others = slices.DeleteFunc(others, func(pid int) bool { return pid == m.server })
+	if err := errors.Join(pin(l.server, m.server), pin(l.others, others...)); err != nil {
+		return err
+	}
+	for _, writers := range l.writers {
+		// The server's compiler has to warm up, which takes half a minute; the last straight
+		// run says how many rows fit. Never so few that making the tables is what is measured.
+		warm := slices.Concat(peers, peers[:1])
+		if !m.warm {
+			warm = slices.Concat(peers, warm)
+			m.warm = true
+		}
 		least := 400 / writers
 		pieces := least
-		for _, r := range slices.Concat(peers, peers[:1]) {
-			rate, _, err := m.measure(ctx, r, writers, pieces)
+		for _, r := range warm {
+			rate, _, _, err := m.measure(ctx, r, writers, pieces)
 			if err != nil {
 				return r.failed(err)
 			}
 			if r == peers[0] {
-				pieces = max(least, int(rate*b.rows.Seconds())/writers/m.rowsPerPiece)
+				pieces = max(least, int(rate*m.b.rows.Seconds())/writers/m.rowsPerPiece)
 			}
 		}
-		rate := b.report.add(figure{Name: "rows into QuestDB, " + plural(writers, "writer"), Unit: "rows/s", Reference: direct, Target: minRows})
-		cost := b.report.add(figure{Name: "CPU of QuestDB and the proxy for them, " + plural(writers, "writer"), Unit: "s/million", Reference: direct, Lower: true})
-		err := b.eachRound(ctx, peers, func(_ int, r *relay) error {
-			n, cpu, err := m.measure(ctx, r, writers, pieces)
+		where := ", " + plural(writers, "writer") + ", " + l.name
+		rate := m.b.report.add(figure{Name: "rows into QuestDB" + where, Unit: "rows/s", Reference: direct, Target: minRows})
+		cost := m.b.report.add(figure{Name: "CPU of QuestDB and the proxy for them" + where, Unit: "s/million", Reference: direct, Lower: true})
+		own := m.b.report.add(figure{Name: "CPU of the relay for them" + where, Unit: "s/million", Reference: haproxy, Lower: true})
+		err := m.b.eachRound(ctx, peers, func(_ int, r *relay) error {
+			n, server, relay, err := m.measure(ctx, r, writers, pieces)
 			if err == nil {
 				rate.put(r.name, n)
-				cost.put(r.name, cpu*1e6)
+				cost.put(r.name, (server+relay)*1e6)
+				if r.cmd != nil {
+					own.put(r.name, relay*1e6)
+				}
 			}
 			return err
 		})
@@ -111,11 +142,13 @@ type rowsRun struct {
 	conn         *pgconn.PgConn
 	tables       int
 	rowsPerPiece int
+	warm         bool
 }
 
-// measure has each writer send n pieces into a new table and returns rows/s
-// and what a row cost. The latter tells more where others use the machine too.
-func (m *rowsRun) measure(ctx context.Context, r *relay, writers, n int) (perSecond float64, secondsPerRow float64, err error) {
+// measure has each writer send n pieces into a new table and returns rows/s and how
+// many seconds of CPU time a row cost QuestDB and the relay. The latter tell more where
+// others use the machine too.
+func (m *rowsRun) measure(ctx context.Context, r *relay, writers, n int) (perSecond, server, relay float64, err error) {
 	// A table for each writer: the server need not sort what one of them sent
 	// among the others' rows, which costs it more than all else and never the same.
 	tables := make([]string, writers)
@@ -134,59 +167,57 @@ func (m *rowsRun) measure(ctx context.Context, r *relay, writers, n int) (perSec
 	if r.name == direct || r.name == haproxy {
 		dial = authDialer(r.addr, m.b.key)
 	}
-	before, err := m.cpu(r)
+	serverBefore, relayBefore, err := m.cpu(r)
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	begin := time.Now()
 	l, err := startLoad(ctx, dial, pieces, n)
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	defer func() { err = errors.Join(err, l.stop()) }()
 	if err := l.wait(); err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	got := 0
 	for last, stuck := time.Now(), 0; got < want; {
 		if err := sleep(ctx, rowsCheck); err != nil {
-			return 0, 0, err
+			return 0, 0, 0, err
 		}
 		if got, err = m.count(ctx, tables); err != nil {
-			return 0, 0, err
+			return 0, 0, 0, err
 		}
 		if got != stuck {
 			last, stuck = time.Now(), got
 		}
 		if time.Since(last) > patience {
-			return 0, 0, fmt.Errorf("%w: %d of %d rows are in QuestDB", errPatience, got, want)
+			return 0, 0, 0, fmt.Errorf("%w: %d of %d rows are in QuestDB", errPatience, got, want)
 		}
 	}
 	took := time.Since(begin)
 	if got > want {
 		m.b.report.note(fmt.Sprintf("%s: %d rows more than were sent (some were replayed)", r.name, got-want))
 	}
-	after, err := m.cpu(r)
+	serverAfter, relayAfter, err := m.cpu(r)
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	for _, table := range tables {
 		if _, err := m.conn.Exec(ctx, "drop table "+table).ReadAll(); err != nil {
-			return 0, 0, err
+			return 0, 0, 0, err
 		}
 	}
-	return float64(want) / took.Seconds(), (after - before).Seconds() / float64(want), nil
+	perRow := func(d time.Duration) float64 { return d.Seconds() / float64(want) }
+	return float64(want) / took.Seconds(), perRow(serverAfter - serverBefore), perRow(relayAfter - relayBefore), nil
 }
 
-// cpu is what the server and the relay have used so far.
-func (m *rowsRun) cpu(r *relay) (time.Duration, error) {
-	sum, err := cpuTime(m.server)
-	if err == nil && r.cmd != nil {
-		var more time.Duration
-		more, err = cpuTime(r.pid())
-		sum += more
+// cpu is what the server and the relay, if there is one, have used so far.
+func (m *rowsRun) cpu(r *relay) (server, relay time.Duration, err error) {
+	if server, err = cpuTime(m.server); err == nil && r.cmd != nil {
+		relay, err = cpuTime(r.pid())
 	}
-	return sum, err
+	return server, relay, err
 }
 
 // count returns how many rows can be queried; none as long as not all tables

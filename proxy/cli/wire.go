@@ -138,12 +138,10 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 		return nil, &ExitError{ExitUsage, err}
 	}
 	kept := noted{p.rejected, p.watch.rejected}
-	// A quarter of the memory is for records whose end has not come yet.
-	fragments := int64(cfg.Buffer) / 4
+	fragments := fragmentMemory(int64(cfg.Buffer), int64(cfg.MaxRecord))
 	p.lanes = delivery.New(delivery.Options{
-		Source: source{p.pool},
-		// A lane that changes its connection needs two for a moment.
-		Lanes:           (cfg.PoolMax - cfg.PoolMinIdle) / 2,
+		Source:          source{p.pool},
+		Lanes:           lanes(cfg.PoolMax, cfg.PoolMinIdle),
 		Memory:          int64(cfg.Buffer) - fragments,
 		MaxRecord:       int(cfg.MaxRecord),
 		RetryBase:       cfg.RetryBase,
@@ -177,6 +175,24 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 	}
 	return p, nil
 }
+
+// fragmentMemory is how much of the memory is for records whose end has not come yet: a
+// quarter, or less where that is plenty, but no less than an eighth.
+func fragmentMemory(buffer, maxRecord int64) int64 {
+	return min(buffer/4, max(plentyForFragments, 4*maxRecord, buffer/8))
+}
+
+const plentyForFragments = 16 << 20
+
+// lanes is how many lanes a pool allows. A lane that changes its connection needs two
+// for a moment, but not all do so at once: beside those on lanes there are the idle
+// ones, and reserved is left.
+func lanes(most, minIdle int) int {
+	return max((most-minIdle)/2, min(most/2, most-minIdle-reserved))
+}
+
+// reserved connections are for the lane apart, proofs of life, and lanes that change.
+const reserved = 5
 
 // allow returns who may connect; nil means everybody who can.
 func allow(cfg *config.Config) func(netip.Addr) bool {
