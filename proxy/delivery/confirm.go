@@ -323,16 +323,14 @@ func (l *Lane) lost(n int64, err error) {
 	l.d.note(l, "sending records again: their connection failed before they were settled", n, err)
 }
 
-// discard gives up a connection without losing, if it can be helped, what the
-// server has not read yet. It does not wait for that: over TLS even the half-close may
-// take its time.
+// discard gives up a connection without losing, if it can be helped, what the server
+// has not read yet, and returns when it has ended: a server that reads the rest of it
+// later than what goes over the next one would have the records in another order.
 func (d *Dispatcher) discard(conn Conn) {
-	d.watchers.Go(func() {
-		limit := time.AfterFunc(discardGrace, conn.Discard)
-		defer limit.Stop()
-		if conn.CloseWrite() == nil {
-			<-conn.Done()
-		}
-		conn.Discard()
-	})
+	limit := time.AfterFunc(discardGrace, conn.Discard) // over TLS even the half-close may wait
+	defer limit.Stop()
+	if conn.CloseWrite() == nil {
+		<-conn.Done()
+	}
+	conn.Discard()
 }

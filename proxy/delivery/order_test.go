@@ -1,0 +1,49 @@
+package delivery
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestNothingOvertakesWhatAGivenUpConnectionHolds stops a server behind a relay, has a
+// malformed record found among what it has not read, for which the lane gives up the
+// connection, and lets the server go on at every moment around the next connection's.
+func TestNothingOvertakesWhatAGivenUpConnectionHolds(t *testing.T) {
+	for ms := 200; ms < 500; ms++ {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSimServer(uint64(ms))
+			s.relay = true
+			d := newDispatcher(t, s, Options{Rejects: &memoryRejects{}, ConfirmInterval: 300 * time.Millisecond})
+			defer d.Close()
+			w := d.NewWriter("w", nil)
+			put(t, w, "t n=0i 0\n")
+			for d.Left() > 0 { // then it is known that resets are hidden
+				time.Sleep(time.Second)
+			}
+			put(t, w, "t n=1i 1\n")
+			time.Sleep(10 * time.Millisecond) // now it is read
+			s.change(func() { s.paused = true })
+			put(t, w, "t n=2i 2\n", "broken\n", "t n=3i 3\n")
+			time.Sleep(time.Duration(ms) * time.Millisecond)
+			s.change(func() { s.paused = false })
+			for d.Left() > 0 {
+				time.Sleep(time.Second)
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			var last [4]int
+			for i, r := range s.parsed {
+				var n, at int
+				if _, err := fmt.Sscanf(string(r), "t n=%di %d\n", &n, &at); err == nil {
+					last[n] = i + 1
+				}
+			}
+			if !slices.IsSorted(last[:]) || last[1] == 0 {
+				t.Errorf("going on after %d ms: the last times that records 0 to 3 came are %v", ms, last)
+			}
+		})
+	}
+}
