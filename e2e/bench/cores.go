@@ -13,6 +13,7 @@ import (
 // layout says who runs where. A proxy is a sidecar of the writer and not of QuestDB:
 // what it takes of a core is nothing that QuestDB could have used. Where all share
 // their cores, and QuestDB uses all it can get, any process in between costs rows.
+// QuestDB is started on all of them, and so has threads for all, whoever writes to it.
 type layout struct {
 	name    string
 	server  string // its cores, as taskset(1) takes them; "": all
@@ -23,7 +24,9 @@ type layout struct {
 
 // layouts returns that in which QuestDB has half of the cores, and that in which all
 // share them: with many writers only, and without the peers of which the first says enough.
-func layouts(writers []int) ([]layout, error) {
+// With one core, or without a way to pin anything, there is only the latter, with everything.
+func (b *bench) layouts() ([]layout, error) {
+	writers := b.writers
 	most := 0
 	for _, n := range writers {
 		most = max(most, n)
@@ -32,6 +35,10 @@ func layouts(writers []int) ([]layout, error) {
 	cores, err := allowedCores()
 	if err != nil {
 		return nil, err
+	}
+	if _, err := exec.LookPath("taskset"); err != nil {
+		b.report.note("taskset (of util-linux) is not here, so QuestDB was not measured on cores of its own")
+		cores = nil
 	}
 	if len(cores) < 2 {
 		shared.writers, shared.peers = writers, nil
@@ -87,7 +94,7 @@ func pin(cores string, pids ...int) error {
 	}
 	for _, pid := range pids {
 		if out, err := exec.Command("taskset", "--all-tasks", "--cpu-list", "--pid", cores, strconv.Itoa(pid)).CombinedOutput(); err != nil {
-			return fmt.Errorf("taskset (of util-linux) for process %d: %w: %s", pid, err, bytes.TrimSpace(out))
+			return fmt.Errorf("taskset for process %d: %w %s", pid, err, bytes.TrimSpace(out))
 		}
 	}
 	return nil

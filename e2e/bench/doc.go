@@ -10,8 +10,8 @@
 // machine alone makes of the same measurement from one round to another.
 //
 // The load generator is this process, the sink another of the same program, and
-// each relay a process of its own; all share the machine's cores. QuestDB is measured
-// on half of the cores, with everything else on the other half, and on all of them.
+// each relay a process of its own. All share the machine's cores; QuestDB is also
+// measured on one half of them, with everything else on the other.
 //
 // It works on Linux only.
 package main

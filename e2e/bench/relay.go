@@ -214,14 +214,17 @@ func (b *bench) startProxy(ctx context.Context, name, target string) (*relay, er
 		if !r.ended() {
 			return r, nil
 		}
-		if said := r.said(); delivery == "" || !strings.Contains(said, "ILP_DELIVERY") {
+		if said := r.said(); delivery == noDelivery || !strings.Contains(said, "ILP_DELIVERY") {
 			r.stop()
 			return nil, fmt.Errorf("the proxy ended; it says:\n%s", said)
 		}
 		b.report.note("This proxy has no ILP_DELIVERY: all its figures are of the one way it has.")
-		delivery = "ILP_LOG_FORMAT=auto" // instead, says nothing
+		delivery = noDelivery
 	}
 }
+
+// noDelivery stands for ILP_DELIVERY where that is unknown, and says nothing.
+const noDelivery = "ILP_LOG_FORMAT=auto"
 
 func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 

@@ -75,7 +75,7 @@ func (b *bench) measureRows(ctx context.Context) (err error) {
 	}
 	defer m.conn.Close(context.WithoutCancel(ctx))
 
-	all, err := layouts(b.writers)
+	all, err := b.layouts()
 	if err != nil {
 		return err
 	}

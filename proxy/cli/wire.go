@@ -177,16 +177,17 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 }
 
 // fragmentMemory is how much of the memory is for records whose end has not come yet: a
-// quarter, or less where that is plenty, but no less than an eighth.
+// quarter, or less where that is plenty, but an eighth and four of the longest records at
+// the least.
 func fragmentMemory(buffer, maxRecord int64) int64 {
 	return min(buffer/4, max(plentyForFragments, 4*maxRecord, buffer/8))
 }
 
 const plentyForFragments = 16 << 20
 
-// lanes is how many lanes a pool allows. A lane that changes its connection needs two
-// for a moment, but not all do so at once: beside those on lanes there are the idle
-// ones, and reserved is left.
+// lanes is how many lanes a pool allows: half of its places, as long as minIdle and
+// reserved fit beside them. In a smaller pool it is half of what minIdle leaves, since a
+// lane that changes its connection needs two for a moment.
 func lanes(most, minIdle int) int {
 	return max((most-minIdle)/2, min(most/2, most-minIdle-reserved))
 }

@@ -233,7 +233,7 @@ func (d *Dispatcher) settle(ctx context.Context, conn Conn, w Witness, settle ti
 			return ctx.Err()
 		}
 		now := d.o.Source.Witness(conn)
-		proof := d.o.Source.ProveSoon(ctx, conn.Addr())
+		proof := d.o.Source.Prove(ctx, conn.Addr())
 		alive := slices.ContainsFunc(witnesses, func(w Witness) bool { return w.Alive(ctx) })
 		if alive {
 			// It was the same one when now was taken, so whoever was connected then

@@ -258,8 +258,7 @@ func (d *Dispatcher) othersBusy(l *Lane) bool {
 
 // segmentSize returns how many bytes a lane writes to one connection. When
 // memory is short, it has to be confirmed, and so freed, sooner; but not by so little
-// that QuestDB is busy with connections. Lanes end theirs at different times: so half of
-// what half of the memory holds is in open segments, and three quarters can settle.
+// that QuestDB is busy with connections.
 func (d *Dispatcher) segmentSize() int64 {
 	switch {
 	case d.o.AtMostOnce:
@@ -273,7 +272,7 @@ func (d *Dispatcher) segmentSize() int64 {
 			busy++
 		}
 	}
-	size := d.o.Memory / (2 * max(busy, 1))
+	size := d.o.Memory / (3 * max(busy, 1))
 	return min(d.o.ConfirmBytes, max(size, leastSegment))
 }
 

@@ -11,11 +11,6 @@ import (
 // usually does: it may have been stopped meanwhile.
 var ErrLate = errors.New("QuestDB answered much later than usual")
 
-// shareFor is how far apart the handshakes begin that [Pool.ProveSoon] makes. Under load
-// something settles all the time. A handshake costs QuestDB some 3 ms of CPU time, and
-// several times that for its workers that look for more to do before they sleep.
-const shareFor = 250 * time.Millisecond
-
 // politeClose is how long a connection that is not wanted has to end well.
 const politeClose = time.Second
 
@@ -33,8 +28,6 @@ type proof struct {
 	callers  int
 	begun    bool // nobody can join any more
 	finished bool
-	urgent   bool        // somebody cannot wait for shareFor
-	timer    *time.Timer // until it may begin; nil: it may
 }
 
 // Prove makes a handshake with the server at addr (an IP address and port, see
@@ -50,13 +43,7 @@ type proof struct {
 // connections fail, it waits its turn like any attempt, and fails if the next
 // attempt does. It does not wait for the probation; a connection that survives that
 // stays in the pool if it is wanted there.
-func (p *Pool) Prove(ctx context.Context, addr string) error { return p.prove(ctx, addr, true) }
-
-// ProveSoon is [Pool.Prove] for who can wait up to 250 ms more, so that all who ask
-// within that time share one handshake.
-func (p *Pool) ProveSoon(ctx context.Context, addr string) error { return p.prove(ctx, addr, false) }
-
-func (p *Pool) prove(ctx context.Context, addr string, urgent bool) error {
+func (p *Pool) Prove(ctx context.Context, addr string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.opts.AuthTimeout, fmt.Errorf("no answer within %v", p.opts.AuthTimeout))
 	defer cancel()
 	p.mu.Lock()
@@ -64,7 +51,7 @@ func (p *Pool) prove(ctx context.Context, addr string, urgent bool) error {
 		p.mu.Unlock()
 		return ErrClosed
 	}
-	pr := p.joinProof(addr, urgent)
+	pr := p.joinProof(addr)
 	p.mu.Unlock()
 	select {
 	case <-pr.done:
@@ -76,67 +63,26 @@ func (p *Pool) prove(ctx context.Context, addr string, urgent bool) error {
 }
 
 // joinProof finds the proof to wait for, and has it made. mu is held.
-func (p *Pool) joinProof(addr string, urgent bool) *proof {
+func (p *Pool) joinProof(addr string) *proof {
 	q := p.proofs[addr]
 	if q == nil {
 		q = &prover{}
 		p.proofs[addr] = q
 	}
-	pr := q.running
 	switch {
-	case pr == nil:
-		pr = newProof(addr)
-		pr.urgent = urgent
-		q.running = pr
-		p.schedule(pr)
-	case !pr.begun:
-		if urgent {
-			p.release(pr)
-		}
+	case q.running == nil:
+		q.running = newProof(addr)
+		p.want(q.running)
+	case !q.running.begun:
 	default:
 		if q.next == nil {
 			q.next = newProof(addr)
 		}
-		pr = q.next
-		pr.urgent = pr.urgent || urgent
+		q.next.callers++
+		return q.next
 	}
-	pr.callers++
-	return pr
-}
-
-// schedule has a proof made: now if it is urgent, else as soon as the last one is
-// shareFor old. mu is held.
-func (p *Pool) schedule(pr *proof) {
-	wait := time.Duration(0)
-	if s := p.servers[pr.addr]; s != nil && !pr.urgent {
-		wait = time.Until(s.proofBegun.Add(shareFor))
-	}
-	if wait <= 0 {
-		p.want(pr)
-		return
-	}
-	pr.timer = time.AfterFunc(wait, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.release(pr)
-	})
-}
-
-// release has a scheduled proof made now, if it is not yet. mu is held.
-func (p *Pool) release(pr *proof) {
-	if p.unschedule(pr) && !pr.finished {
-		p.want(pr)
-	}
-}
-
-// unschedule reports whether pr was to be made later; it is not any more. mu is held.
-func (p *Pool) unschedule(pr *proof) bool {
-	if pr.timer == nil {
-		return false
-	}
-	pr.timer.Stop()
-	pr.timer = nil
-	return true
+	q.running.callers++
+	return q.running
 }
 
 func newProof(addr string) *proof { return &proof{addr: addr, done: make(chan struct{})} }
@@ -154,10 +100,6 @@ func (p *Pool) leaveProof(pr *proof) {
 	defer p.mu.Unlock()
 	pr.callers--
 	if pr.callers > 0 || pr.finished {
-		return
-	}
-	if p.unschedule(pr) {
-		p.proven(pr, errNotWanted)
 		return
 	}
 	for i, o := range p.placing {
@@ -188,7 +130,7 @@ func (p *Pool) proven(pr *proof, err error) {
 	case q.running == nil:
 		delete(p.proofs, pr.addr)
 	default:
-		p.schedule(q.running)
+		p.want(q.running)
 	}
 }
 
@@ -197,7 +139,6 @@ func (p *Pool) closeProofs() {
 	for _, q := range p.proofs {
 		for _, pr := range []*proof{q.running, q.next} {
 			if pr != nil && !pr.finished {
-				p.unschedule(pr)
 				pr.finished, pr.err = true, ErrClosed
 				close(pr.done)
 			}
@@ -218,7 +159,6 @@ func (p *Pool) constructProof(ctx context.Context, pr *proof) (*Conn, error) {
 	p.mu.Lock()
 	wanted := pr.callers > 0 && !pr.finished
 	pr.begun = true
-	p.state(pr.addr).proofBegun = time.Now()
 	if !wanted {
 		p.proven(pr, errNotWanted)
 	}
@@ -259,22 +199,19 @@ func (p *Pool) answered(pr *proof, challenge time.Duration) {
 }
 
 // admitSpare is admit for a connection that was made for another reason than that
-// the pool wanted it: it does so only if the pool wants it now, or is going to.
+// the pool wanted it: it does so only if the pool wants it now.
 func (p *Pool) admitSpare(c *Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
 	fresh, _, _ := p.idle(now)
-	want := p.minIdle(now)
+	waiting := 0
 	for _, w := range p.waiters {
 		if w.addr == "" || w.addr == c.addr {
-			want++
+			waiting++
 		}
 	}
-	if p.opts.MinIdle > 0 && p.room() > 0 { // else the next proof would have to end one
-		want += p.drawn(now)
-	}
-	return fresh < want && p.admitLocked(c)
+	return fresh < p.minIdle(now)+waiting && p.admitLocked(c)
 }
 
 // leave ends a connection that nobody holds, well if the server lets us: within

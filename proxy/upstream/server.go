@@ -29,7 +29,6 @@ type serverState struct {
 	accepted   time.Time       // when it last accepted the key; zero if it failed since
 	challenges []time.Duration // how long its last challenges took, oldest first
 	backoff    retry.Backoff   // of attempts for it alone; nil: the next pause is the first
-	proofBegun time.Time       // when the last handshake for a proof began
 	used       time.Time
 	notifies   atomic.Bool // over TLS it ends with a close_notify
 }
@@ -38,11 +37,6 @@ type serverState struct {
 func (p *Pool) server(addr string, f func(*serverState)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	f(p.state(addr))
-}
-
-// state is what is known of a server. mu is held.
-func (p *Pool) state(addr string) *serverState {
 	s := p.servers[addr]
 	if s == nil {
 		if len(p.servers) >= maxServers {
@@ -52,7 +46,7 @@ func (p *Pool) state(addr string) *serverState {
 		p.servers[addr] = s
 	}
 	s.used = time.Now()
-	return s
+	f(s)
 }
 
 // host is the name, or address, by which the server at addr was found.
