@@ -283,6 +283,23 @@ func TestKeyFiles(t *testing.T) {
 	}
 }
 
+// TestPathThatLooksLikeAKey has a path of a key's length and alphabet: it is the path of
+// a file if there is one, else it may be the key.
+func TestPathThatLooksLikeAKey(t *testing.T) {
+	t.Chdir(t.TempDir())
+	path := strings.Repeat("k", len(docD))
+	environ := []string{minimal[0], minimal[1], "ILP_AUTH_KEY_FILE=" + path}
+	if _, err := Load(environ); err == nil || !strings.Contains(err.Error(), "looks like the key itself") || strings.Contains(err.Error(), path) {
+		t.Errorf("without the file: %v", err)
+	}
+	if err := os.WriteFile(path, []byte(docD), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(environ); err != nil {
+		t.Errorf("with the file: %v", err)
+	}
+}
+
 func TestConfigPrintsWithoutSecrets(t *testing.T) {
 	for _, environ := range [][]string{with(), {minimal[0], "ILP_AUTH_JWK=" + docJWK}, {confVar("")}} {
 		config, err := Load(environ)

@@ -204,7 +204,7 @@ func (c *Config) warnIfOpen(name, path string, file *os.File) {
 
 // readSecret reads a small file without the white space around its text.
 func (c *Config) readSecret(name, path string, problems *Errors) (auth.Secret, bool) {
-	if auth.LooksLikeKey(path) {
+	if _, err := os.Stat(path); err != nil && auth.LooksLikeKey(path) { // a path may look like one
 		problems.add(name, "it looks like the key itself, which is not shown here", "the path of a file that holds it, or the key in "+strings.TrimSuffix(name, "_FILE"))
 		return auth.Secret{}, false
 	}
