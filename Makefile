@@ -106,7 +106,7 @@ model: ## Put the journal's model through HISTORIES (a million) random histories
 # BENCH are its options, such as '-parts latency -rounds 9' or '-json FILE'.
 BENCH ?=
 .PHONY: bench
-bench: build ## Measure beside QuestDB alone, HAProxy and nginx (10 minutes)
+bench: build ## Measure beside QuestDB alone, HAProxy and nginx (7 minutes)
 	go test -run '^$$' -bench . -benchmem -benchtime 200ms ./proxy ./proxy/delivery ./proxy/ilp
 	go build -o bin/bench ./e2e/bench
 	bin/bench -proxy bin/questdb-ilp-proxy $(BENCH)

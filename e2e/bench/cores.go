@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -16,7 +17,7 @@ import (
 // QuestDB is started on all of them, and so has threads for all, whoever writes to it.
 type layout struct {
 	name    string
-	server  string // its cores, as taskset(1) takes them; "": all
+	server  string // its cores, see list; "": all
 	others  string
 	writers []int
 	peers   []string // nil: all
@@ -27,11 +28,7 @@ type layout struct {
 // With one core, or without a way to pin anything, there is only the latter, with everything.
 func (b *bench) layouts() ([]layout, error) {
 	writers := b.writers
-	most := 0
-	for _, n := range writers {
-		most = max(most, n)
-	}
-	shared := layout{name: "cores that all share", writers: []int{most}, peers: []string{direct, haproxy, proxyALO, otherProxy}}
+	shared := layout{name: "cores that all share", writers: []int{slices.Max(writers)}, peers: []string{direct, haproxy, proxyALO, otherProxy}}
 	cores, err := allowedCores()
 	if err != nil {
 		return nil, err
@@ -50,6 +47,7 @@ func (b *bench) layouts() ([]layout, error) {
 	return []layout{own, shared}, nil
 }
 
+// list writes cores as taskset(1) takes them.
 func list(cores []int) string {
 	s := make([]string, len(cores))
 	for i, c := range cores {

@@ -90,8 +90,7 @@ func (b *bench) measureRows(ctx context.Context) (err error) {
 // measureOn measures with everybody on the cores that l says.
 func (m *rowsRun) measureOn(ctx context.Context, l layout, peers []*relay) error {
 	peers = slices.DeleteFunc(slices.Clone(peers), func(r *relay) bool { return l.peers != nil && !slices.Contains(l.peers, r.name) })
-	others := family(os.Getpid())
-	others = slices.DeleteFunc(others, func(pid int) bool { return pid == m.server })
+	others := slices.DeleteFunc(family(os.Getpid()), func(pid int) bool { return pid == m.server })
 	if err := errors.Join(pin(l.server, m.server), pin(l.others, others...)); err != nil {
 		return err
 	}
@@ -106,12 +105,12 @@ func (m *rowsRun) measureOn(ctx context.Context, l layout, peers []*relay) error
 		least := 400 / writers
 		pieces := least
 		for _, r := range warm {
-			rate, _, _, err := m.measure(ctx, r, writers, pieces)
+			o, err := m.measure(ctx, r, writers, pieces)
 			if err != nil {
 				return r.failed(err)
 			}
 			if r == peers[0] {
-				pieces = max(least, int(rate*m.b.rows.Seconds())/writers/m.rowsPerPiece)
+				pieces = max(least, int(o.rate*m.b.rows.Seconds())/writers/m.rowsPerPiece)
 			}
 		}
 		where := ", " + plural(writers, "writer") + ", " + l.name
@@ -119,15 +118,16 @@ func (m *rowsRun) measureOn(ctx context.Context, l layout, peers []*relay) error
 		cost := m.b.report.add(figure{Name: "CPU of QuestDB and the proxy for them" + where, Unit: "s/million", Reference: direct, Lower: true})
 		own := m.b.report.add(figure{Name: "CPU of the relay for them" + where, Unit: "s/million", Reference: haproxy, Lower: true})
 		err := m.b.eachRound(ctx, peers, func(_ int, r *relay) error {
-			n, server, relay, err := m.measure(ctx, r, writers, pieces)
-			if err == nil {
-				rate.put(r.name, n)
-				cost.put(r.name, (server+relay)*1e6)
-				if r.cmd != nil {
-					own.put(r.name, relay*1e6)
-				}
+			o, err := m.measure(ctx, r, writers, pieces)
+			if err != nil {
+				return err
 			}
-			return err
+			rate.put(r.name, o.rate)
+			cost.put(r.name, o.server+o.relay)
+			if r.cmd != nil {
+				own.put(r.name, o.relay)
+			}
+			return nil
 		})
 		if err != nil {
 			return err
@@ -142,13 +142,15 @@ type rowsRun struct {
 	conn         *pgconn.PgConn
 	tables       int
 	rowsPerPiece int
-	warm         bool
+	warm         bool // QuestDB's compiler
 }
 
-// measure has each writer send n pieces into a new table and returns rows/s and how
-// many seconds of CPU time a row cost QuestDB and the relay. The latter tell more where
-// others use the machine too.
-func (m *rowsRun) measure(ctx context.Context, r *relay, writers, n int) (perSecond, server, relay float64, err error) {
+// outcome is how many rows came in a second, and how many seconds of CPU time a million
+// of them cost QuestDB and the relay. The latter tell more where others use the machine.
+type outcome struct{ rate, server, relay float64 }
+
+// measure has each writer send n pieces into a new table.
+func (m *rowsRun) measure(ctx context.Context, r *relay, writers, n int) (o outcome, err error) {
 	// A table for each writer: the server need not sort what one of them sent
 	// among the others' rows, which costs it more than all else and never the same.
 	tables := make([]string, writers)
@@ -169,30 +171,30 @@ func (m *rowsRun) measure(ctx context.Context, r *relay, writers, n int) (perSec
 	}
 	serverBefore, relayBefore, err := m.cpu(r)
 	if err != nil {
-		return 0, 0, 0, err
+		return o, err
 	}
 	begin := time.Now()
 	l, err := startLoad(ctx, dial, pieces, n)
 	if err != nil {
-		return 0, 0, 0, err
+		return o, err
 	}
 	defer func() { err = errors.Join(err, l.stop()) }()
 	if err := l.wait(); err != nil {
-		return 0, 0, 0, err
+		return o, err
 	}
 	got := 0
 	for last, stuck := time.Now(), 0; got < want; {
 		if err := sleep(ctx, rowsCheck); err != nil {
-			return 0, 0, 0, err
+			return o, err
 		}
 		if got, err = m.count(ctx, tables); err != nil {
-			return 0, 0, 0, err
+			return o, err
 		}
 		if got != stuck {
 			last, stuck = time.Now(), got
 		}
 		if time.Since(last) > patience {
-			return 0, 0, 0, fmt.Errorf("%w: %d of %d rows are in QuestDB", errPatience, got, want)
+			return o, fmt.Errorf("%w: %d of %d rows are in QuestDB", errPatience, got, want)
 		}
 	}
 	took := time.Since(begin)
@@ -201,15 +203,19 @@ func (m *rowsRun) measure(ctx context.Context, r *relay, writers, n int) (perSec
 	}
 	serverAfter, relayAfter, err := m.cpu(r)
 	if err != nil {
-		return 0, 0, 0, err
+		return o, err
 	}
 	for _, table := range tables {
 		if _, err := m.conn.Exec(ctx, "drop table "+table).ReadAll(); err != nil {
-			return 0, 0, 0, err
+			return o, err
 		}
 	}
-	perRow := func(d time.Duration) float64 { return d.Seconds() / float64(want) }
-	return float64(want) / took.Seconds(), perRow(serverAfter - serverBefore), perRow(relayAfter - relayBefore), nil
+	millions := float64(want) / 1e6
+	return outcome{
+		rate:   float64(want) / took.Seconds(),
+		server: (serverAfter - serverBefore).Seconds() / millions,
+		relay:  (relayAfter - relayBefore).Seconds() / millions,
+	}, nil
 }
 
 // cpu is what the server and the relay, if there is one, have used so far.

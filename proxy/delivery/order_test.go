@@ -17,21 +17,23 @@ func TestNothingOvertakesWhatAGivenUpConnectionHolds(t *testing.T) {
 			s := newSimServer(uint64(ms))
 			s.relay = true
 			d := newDispatcher(t, s, Options{Rejects: &memoryRejects{}, ConfirmInterval: 300 * time.Millisecond})
-			defer d.Close()
 			w := d.NewWriter("w", nil)
+			settled := d.lanes[0].progress.wait()
 			put(t, w, "t n=0i 0\n")
-			for d.Left() > 0 { // then it is known that resets are hidden
-				time.Sleep(time.Second)
-			}
+			<-settled // then it is known that resets are hidden
 			put(t, w, "t n=1i 1\n")
-			time.Sleep(10 * time.Millisecond) // now it is read
-			s.change(func() { s.paused = true })
+			s.change(func() {
+				for len(s.parsed) < 2 {
+					s.cond.Wait()
+				}
+				s.paused = true
+			})
 			put(t, w, "t n=2i 2\n", "broken\n", "t n=3i 3\n")
-			time.Sleep(time.Duration(ms) * time.Millisecond)
-			s.change(func() { s.paused = false })
-			for d.Left() > 0 {
-				time.Sleep(time.Second)
+			time.AfterFunc(time.Duration(ms)*time.Millisecond, func() { s.change(func() { s.paused = false }) })
+			if left, _ := d.Drain(t.Context()); left != 0 {
+				t.Errorf("%d records left", left)
 			}
+			d.Close()
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			var last [4]int
