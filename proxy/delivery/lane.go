@@ -240,10 +240,12 @@ func (l *Lane) run(ctx context.Context) {
 // await waits until there is something to write. It returns false when the lane
 // is to end.
 func (l *Lane) await(ctx context.Context) bool {
+	draining := l.d.draining
 	for {
 		l.judge()
 		l.sweep()
 		l.save()
+		last := l.d.isDraining() // asked first: nothing comes after Drain, so what is seen then is all
 		l.mu.Lock()
 		pending, settled := !l.j.idle(), len(l.j.segments) == 0 && len(l.j.holes) == 0
 		l.mu.Unlock()
@@ -252,19 +254,19 @@ func (l *Lane) await(ctx context.Context) bool {
 			return false
 		case pending:
 			return true
+		case settled && last:
+			return false
 		case settled:
 			l.set(laneIdle)
 		default:
 			l.set(laneSettling)
 		}
-		draining := l.d.draining
-		if !settled {
-			draining = nil
+		if last {
+			draining = nil // it would wake the lane for ever
 		}
 		select {
 		case <-l.wake:
 		case <-draining:
-			return false
 		case <-ctx.Done():
 			return false
 		case <-l.saveTimer.C:
@@ -298,15 +300,17 @@ func (l *Lane) carry(ctx context.Context, conn Conn) {
 			l.abandon(conn, s)
 			return
 		}
+		last := l.d.isDraining() // asked first, as in await
 		l.mu.Lock()
 		idle, written := l.j.idle(), s.bytes > 0
-		due := l.full() || overdue || l.j.sent >= l.limit || idle && l.d.isDraining()
+		last = last && idle
+		due := l.full() || overdue || l.j.sent >= l.limit || last
 		l.mu.Unlock()
 		switch {
 		case due && written:
 			l.confirm(ctx, conn, s)
 			return
-		case idle && l.d.isDraining():
+		case last:
 			l.abandon(conn, s)
 			return
 		case overdue: // nothing was written yet

@@ -176,3 +176,17 @@ func TestSlowClose(t *testing.T) {
 		})
 	}
 }
+
+// TestDrainSeesWhatCameJustBefore has Drain come when lanes are just about to sleep
+// and have not been told of the last records yet: both wake them, in either order.
+func TestDrainSeesWhatCameJustBefore(t *testing.T) {
+	for range 500 { // what it is about takes some dozen tries
+		synctest.Test(t, func(t *testing.T) {
+			d := newDispatcher(t, sink{}, Options{Lanes: 1, AtMostOnce: true}) // nothing waits for the settle time
+			put(t, d.NewWriter("w", nil), "t n=1i 1\n")
+			if left, _ := d.Drain(t.Context()); left != 0 {
+				t.Fatalf("%d records left", left)
+			}
+		})
+	}
+}
