@@ -107,13 +107,16 @@ func countConnections(t *testing.T, server string) *counter {
 					return
 				}
 				defer far.Close()
+				counted := make(chan struct{})
 				wg.Go(func() {
+					defer close(counted)
 					_, _ = io.Copy(near, far)
 					c.now.Add(-1) // the server has closed it, whatever the proxy still does
 					_ = near.(*net.TCPConn).CloseWrite()
 				})
 				_, _ = io.Copy(far, near)
 				_ = far.(*net.TCPConn).CloseWrite()
+				<-counted // where the server's reset ended both, the proxy hears of it after that
 			})
 		}
 	})

@@ -195,7 +195,7 @@ func (d *Dispatcher) probe(w *Writer, table string, record []byte) {
 		return
 	}
 	addr := conn.Addr()
-	conn.Discard()
+	d.discard(conn)
 	if a, err := d.try(ctx, addr, record, d.paths.check(ctx, addr)); err == nil && a == taken {
 		d.quarantine.accepted(w, table)
 		d.log.Info("QuestDB accepts records of this table again", "table", table)

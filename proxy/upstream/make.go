@@ -29,7 +29,9 @@ func (p *Pool) make(o order) {
 	err := p.conns.CreateResource(context.WithValue(p.ctx, orderKey{}, o)) // what failed was reported to the gate
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.making--
+	if err != nil {
+		p.making-- // else admitLocked counted it as one that is there
+	}
 	if o.proof != nil {
 		p.proven(o.proof, err) // unless it was answered
 	} else if p.orders[o.addr]--; p.orders[o.addr] == 0 {
@@ -131,7 +133,8 @@ func (p *Pool) admit(c *Conn) bool {
 	return p.admitLocked(c)
 }
 
-// admitLocked is admit for who holds mu.
+// admitLocked is admit for who holds mu. From here on the connection counts as one that
+// is there, and not as one that is being made.
 func (p *Pool) admitLocked(c *Conn) bool {
 	if p.closed || !c.alive() {
 		return false
@@ -141,6 +144,7 @@ func (p *Pool) admitLocked(c *Conn) bool {
 	}
 	c.state = stateIdle
 	p.all[c] = struct{}{}
+	p.making--
 	p.live.up(time.Now())
 	return true
 }

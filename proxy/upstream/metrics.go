@@ -1,23 +1,25 @@
 package upstream
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // Metrics are the series of one pool. All label values are there from the start.
 type Metrics struct {
-	Connections      *prometheus.GaugeVec   // by state: idle, acquired, connecting, closing
+	Connections      prometheus.Collector   // by state: idle, acquired, connecting, closing
 	Handshakes       *prometheus.CounterVec // by result
 	HandshakeSeconds prometheus.Histogram   // of successful ones, without the probation
 	Retries          prometheus.Counter     // attempts that followed a failed one
 	ClosedIdle       prometheus.Counter     // idle connections that the server closed
+
+	connections connections
 }
 
 // NewMetrics creates the series and registers them with reg, unless it is nil.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
-		Connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "questdb_ilp_proxy_upstream_connections",
-			Help: "Connections to QuestDB: ready (idle), in use (acquired), being made (connecting), being ended by the proxy (closing).",
-		}, []string{"state"}),
 		Handshakes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "questdb_ilp_proxy_handshakes_total",
 			Help: "Attempts to get an authenticated connection to one QuestDB address, by how they ended.",
@@ -36,9 +38,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Idle connections that QuestDB closed: its restart or its idle timeout. No failure.",
 		}),
 	}
-	for _, s := range []string{"idle", "acquired", "connecting", "closing"} {
-		m.Connections.WithLabelValues(s)
-	}
+	m.Connections = &m.connections
 	for _, k := range handshakeResults {
 		m.Handshakes.WithLabelValues(string(k))
 	}
@@ -50,9 +50,32 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 
 func (m *Metrics) handshake(k kind) { m.Handshakes.WithLabelValues(string(k)).Inc() }
 
-func (m *Metrics) connections(idle, acquired, connecting, closing int) {
-	m.Connections.WithLabelValues("idle").Set(float64(idle))
-	m.Connections.WithLabelValues("acquired").Set(float64(acquired))
-	m.Connections.WithLabelValues("connecting").Set(float64(connecting))
-	m.Connections.WithLabelValues("closing").Set(float64(closing))
+// connections is how many there are in each state. It collects all of them at one
+// moment: one that goes from a state to another is never in both, so the sum is right.
+type connections struct {
+	mu                                  sync.Mutex
+	idle, acquired, connecting, closing int
+}
+
+var connectionsDesc = prometheus.NewDesc("questdb_ilp_proxy_upstream_connections",
+	"Connections to QuestDB: ready (idle), in use (acquired), being made (connecting), being ended by the proxy (closing).",
+	[]string{"state"}, nil)
+
+func (c *connections) set(idle, acquired, connecting, closing int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.idle, c.acquired, c.connecting, c.closing = idle, acquired, connecting, closing
+}
+
+// Describe is for a [prometheus.Collector].
+func (c *connections) Describe(ch chan<- *prometheus.Desc) { ch <- connectionsDesc }
+
+// Collect is for a [prometheus.Collector].
+func (c *connections) Collect(ch chan<- prometheus.Metric) {
+	c.mu.Lock()
+	now := map[string]int{"idle": c.idle, "acquired": c.acquired, "connecting": c.connecting, "closing": c.closing}
+	c.mu.Unlock()
+	for state, n := range now {
+		ch <- prometheus.MustNewConstMetric(connectionsDesc, prometheus.GaugeValue, float64(n), state)
+	}
 }

@@ -54,7 +54,7 @@ type Pool struct {
 	began   time.Time          // Start
 	all     map[*Conn]struct{} // idle and acquired
 	waiters []*waiter          // in order of arrival; each gets one Conn, or its channel is closed
-	making  int                // goroutines that make a connection, or wait to
+	making  int                // connections that are being made, or waited for to be
 	leaving int                // connections that were idle, and have not ended yet
 	orders  map[string]int     // those of them that make one to a certain address for waiters; "": to any
 	hurry   hurry
@@ -125,7 +125,11 @@ func (p *Pool) Close() {
 	}
 	p.conns.Close()
 	p.goroutines.Wait()
-	p.metrics.connections(0, 0, 0, 0)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.all)
+	p.making = 0
+	p.metrics.connections.set(0, 0, 0, 0)
 }
 
 // waiter waits for a connection.
@@ -231,16 +235,22 @@ func (p *Pool) reconcile() {
 	for need, room := p.missing(""), p.room(); need > 0 && room > 0; need, room = need-1, room-1 {
 		p.begin(order{})
 	}
-	stat := p.conns.Stat()
-	p.metrics.connections(int(stat.IdleResources()), int(stat.AcquiredResources()), p.making, p.leaving)
+	idle, acquired := p.count()
+	p.metrics.connections.set(idle, acquired, p.making, p.leaving)
 }
 
-// room is how many connections more there may be. One that was just made may be
-// counted twice here, never not at all. mu is held.
-func (p *Pool) room() int {
-	stat := p.conns.Stat()
-	return p.opts.Max - int(stat.IdleResources()+stat.AcquiredResources()) - p.making - p.leaving
+// count is how many connections are ready and handed out. mu is held.
+func (p *Pool) count() (idle, acquired int) {
+	for c := range p.all {
+		if c.state == stateAcquired {
+			acquired++
+		}
+	}
+	return len(p.all) - acquired, acquired
 }
+
+// room is how many connections more there may be. mu is held.
+func (p *Pool) room() int { return p.opts.Max - len(p.all) - p.making - p.leaving }
 
 // place reports whether there is room for a connection to a certain server. If there
 // is none it ends an idle one, unless one is ending already; once that has ended,

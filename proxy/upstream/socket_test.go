@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync"
@@ -104,8 +105,14 @@ func TestKeepsConnectionsReady(t *testing.T) {
 	if n := testutil.ToFloat64(p.metrics.Handshakes.WithLabelValues("ok")); n != 3 {
 		t.Errorf("%v handshakes counted", n)
 	}
-	if n := testutil.ToFloat64(p.metrics.Connections.WithLabelValues("acquired")); n != 1 {
-		t.Errorf("%v acquired counted", n)
+	want := ""
+	for state, n := range map[string]int{"idle": 2, "acquired": 1, "connecting": 0, "closing": 0} {
+		want += fmt.Sprintf("questdb_ilp_proxy_upstream_connections{state=%q} %d\n", state, n)
+	}
+	const help = "# HELP questdb_ilp_proxy_upstream_connections Connections to QuestDB: ready (idle), in use (acquired), being made (connecting), being ended by the proxy (closing).\n" +
+		"# TYPE questdb_ilp_proxy_upstream_connections gauge\n"
+	if err := testutil.CollectAndCompare(p.metrics.Connections, strings.NewReader(help+want)); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -35,8 +35,8 @@ func (p *Pool) Status() Status {
 	s := Status{LastError: lastErr, Addr: addr}
 
 	p.mu.Lock()
-	stat := p.conns.Stat()
-	s.Idle, s.Acquired, s.Connecting = int(stat.IdleResources()), int(stat.AcquiredResources()), p.making
+	s.Idle, s.Acquired = p.count()
+	s.Connecting = p.making
 	s.Ready, s.Since = p.live.ready(now)
 	if s.Since.IsZero() {
 		s.Since = p.began
