@@ -186,8 +186,8 @@ func (p *Proxy) cleanup() {
 	if p.cmd.ProcessState.ExitCode() == raceExit || strings.Contains(log, "DATA RACE") {
 		p.t.Error("the race detector found something in the proxy")
 	}
-	if strings.Contains(log, "panic:") || strings.Contains(log, "fatal error:") {
-		p.t.Error("the proxy panicked")
+	if line := panicked(log); line != "" {
+		p.t.Errorf("the proxy panicked: %s", line)
 	}
 	if found := p.Secrets(log); len(found) > 0 {
 		p.t.Errorf("secrets are in the proxy's output: %q", found)
@@ -195,6 +195,21 @@ func (p *Proxy) cleanup() {
 	if p.t.Failed() {
 		p.t.Logf("the proxy's output:\n%s", tail(log, 8000))
 	}
+}
+
+// panicked returns the line of a log that says that the process came to a bad end by
+// itself, with those around it, "" if there is none. A test may end it by SIGABRT; what
+// comes after that is no sign: where the signal finds a thread in the race detector's C
+// code, Go fails to show that thread's stack, and says so as "panic during panic".
+func panicked(log string) string {
+	log, _, _ = strings.Cut(log, "\nSIGABRT: abort\n")
+	lines := strings.Split(log, "\n")
+	for i, line := range lines {
+		if strings.Contains(line, "panic:") || strings.Contains(line, "fatal error:") {
+			return strings.Join(lines[max(0, i-3):min(len(lines), i+10)], "\n")
+		}
+	}
+	return ""
 }
 
 // Hide adds something that must not be in the proxy's output.
