@@ -22,13 +22,14 @@ func (void) Acquire(context.Context) (delivery.Conn, error) {
 func (v void) AcquireAddr(ctx context.Context, _ string) (delivery.Conn, error) {
 	return v.Acquire(ctx)
 }
-func (void) Witness(delivery.Conn) delivery.Witness { return void{} }
-func (void) Prove(context.Context, string) error    { return nil }
-func (void) Hurry(int, time.Duration)               {}
-func (void) Gone() bool                             { return false }
-func (void) Release()                               {}
-func (void) Some() bool                             { return true }
-func (void) Alive(context.Context) bool             { return true }
+func (void) Witness(delivery.Conn) delivery.Witness  { return void{} }
+func (void) Prove(context.Context, string) error     { return nil }
+func (void) ProveSoon(context.Context, string) error { return nil }
+func (void) Hurry(int, time.Duration)                {}
+func (void) Gone() bool                              { return false }
+func (void) Release()                                {}
+func (void) Some() bool                              { return true }
+func (void) Alive(context.Context) bool              { return true }
 
 type voidConn struct {
 	once sync.Once

@@ -29,7 +29,8 @@ func (noSource) AcquireAddr(context.Context, string) (delivery.Conn, error) {
 	return nil, errors.New("none")
 }
 
-func (noSource) Prove(context.Context, string) error { return errors.New("none") }
+func (noSource) Prove(context.Context, string) error     { return errors.New("none") }
+func (noSource) ProveSoon(context.Context, string) error { return errors.New("none") }
 
 func (noSource) Hurry(int, time.Duration) {}
 

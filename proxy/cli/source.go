@@ -32,4 +32,8 @@ func (s source) Witness(c delivery.Conn) delivery.Witness {
 }
 
 func (s source) Prove(ctx context.Context, addr string) error { return s.pool.Prove(ctx, addr) }
-func (s source) Hurry(n int, d time.Duration)                 { s.pool.Hurry(n, d) }
+
+func (s source) ProveSoon(ctx context.Context, addr string) error {
+	return s.pool.ProveSoon(ctx, addr)
+}
+func (s source) Hurry(n int, d time.Duration) { s.pool.Hurry(n, d) }

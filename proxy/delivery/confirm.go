@@ -81,7 +81,7 @@ func (l *Lane) confirm(ctx context.Context, conn Conn, s *segment) {
 	l.d.m.closeSeconds.Observe(took.Seconds())
 	l.d.watchers.Go(func() {
 		defer w.Release()
-		err := l.d.settle(ctx, conn, w, max(l.d.o.Settle, took))
+		err := l.d.settle(ctx, conn, w, max(l.d.o.Settle, took), l.starved)
 		l.mu.Lock()
 		l.verdicts = append(l.verdicts, verdict{s, err})
 		l.mu.Unlock()
@@ -221,7 +221,9 @@ func (l *Lane) awaitFIN(ctx context.Context, conn Conn, w Witness) error {
 // One proof would not do: a server that was stopped right after its FIN, and goes on
 // just when it is asked, answers in time and has not lived at all. With one in the
 // middle too it has lived for half of the time at least, whenever it was stopped.
-func (d *Dispatcher) settle(ctx context.Context, conn Conn, w Witness, settle time.Duration) error {
+//
+// Proofs can wait a little, to be shared, unless urgent says otherwise.
+func (d *Dispatcher) settle(ctx context.Context, conn Conn, w Witness, settle time.Duration, urgent func() bool) error {
 	witnesses := []Witness{w}
 	defer func() { release(witnesses[1:]) }()
 	for proven := 0; proven < 2; {
@@ -233,7 +235,11 @@ func (d *Dispatcher) settle(ctx context.Context, conn Conn, w Witness, settle ti
 			return ctx.Err()
 		}
 		now := d.o.Source.Witness(conn)
-		proof := d.o.Source.Prove(ctx, conn.Addr())
+		prove := d.o.Source.ProveSoon
+		if urgent() {
+			prove = d.o.Source.Prove
+		}
+		proof := prove(ctx, conn.Addr())
 		alive := slices.ContainsFunc(witnesses, func(w Witness) bool { return w.Alive(ctx) })
 		if alive {
 			// It was the same one when now was taken, so whoever was connected then

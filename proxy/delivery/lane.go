@@ -371,6 +371,14 @@ func (l *Lane) full() bool {
 	return s.bytes >= size
 }
 
+// starved reports whether writers wait for memory although everything is written: for
+// what settles, then, and not for the server.
+func (l *Lane) starved() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.j.idle() && l.d.budget.Waiting() > 0
+}
+
 // abandon gives up a connection on which nothing counts any more.
 func (l *Lane) abandon(conn Conn, s *segment) {
 	l.quiesce()

@@ -101,6 +101,7 @@ func (sink) Release()                                                  {}
 func (sink) Some() bool                                                { return true }
 func (sink) Alive(context.Context) bool                                { return true }
 func (sink) Prove(context.Context, string) error                       { return nil }
+func (sink) ProveSoon(context.Context, string) error                   { return nil }
 func (sink) Hurry(int, time.Duration)                                  {}
 
 type sinkConn struct {

@@ -155,6 +155,21 @@ func (s *simServer) Acquire(ctx context.Context) (Conn, error) {
 func (s *simServer) AcquireAddr(ctx context.Context, _ string) (Conn, error) { return s.Acquire(ctx) }
 func (s *simServer) Hurry(int, time.Duration)                                {}
 
+// ProveSoon lets others ask meanwhile.
+func (s *simServer) ProveSoon(ctx context.Context, addr string) error {
+	s.mu.Lock()
+	wait := s.between(0, 250*time.Millisecond)
+	s.mu.Unlock()
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return s.Prove(ctx, addr)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // Prove needs a server that is there, and lets a stopped one be late.
 func (s *simServer) Prove(ctx context.Context, _ string) error {
 	began := time.Now()

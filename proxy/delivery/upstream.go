@@ -53,6 +53,8 @@ type Source interface {
 	// Prove makes a handshake with the server and returns nil if it was answered
 	// as fast as usual.
 	Prove(ctx context.Context, addr string) error
+	// ProveSoon is Prove, but may begin a little later, for several who ask at once.
+	ProveSoon(ctx context.Context, addr string) error
 	// Hurry asks for n connections to be kept ready for a while.
 	Hurry(n int, d time.Duration)
 }

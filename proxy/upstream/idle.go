@@ -31,9 +31,35 @@ func (p *Pool) takeIdle(addr string) *Conn {
 			continue
 		}
 		c.res, c.state = res, stateAcquired
+		p.noteDrawn(time.Now())
 		return c
 	}
 	return nil
+}
+
+// drawnFor is how long a connection that was handed out is a reason to keep another one.
+const drawnFor = time.Second
+
+// noteDrawn remembers that a connection was handed out. mu is held.
+func (p *Pool) noteDrawn(now time.Time) {
+	most := min(p.opts.Max/4, maxDrawn)
+	p.draws = append(p.draws, now)
+	p.draws = p.draws[max(0, len(p.draws)-most):]
+}
+
+// maxDrawn is the most that drawn returns.
+const maxDrawn = 16
+
+// drawn is how many connections were handed out lately: about as many will be wanted,
+// and one that is there already need not be made. noteDrawn sees to it that it is a
+// quarter of Max at the most. What is kept for it stays until it is of age. mu is held.
+func (p *Pool) drawn(now time.Time) (n int) {
+	for _, at := range p.draws {
+		if now.Sub(at) < drawnFor {
+			n++
+		}
+	}
+	return n
 }
 
 // lastWitness reports whether the only idle connection must stay, to bear witness

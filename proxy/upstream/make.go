@@ -67,6 +67,11 @@ func (p *Pool) construct(ctx context.Context) (*Conn, error) {
 		f = p.handshakeFailure(ctx, c.addr, c.key, auth.ClassifyEnd(c.end.Err))
 		c = nil
 	}
+	if c != nil && o.addr == "" {
+		p.mu.Lock()
+		p.chosen.addr, p.chosen.at = c.addr, time.Now()
+		p.mu.Unlock()
+	}
 	err = p.outcome(t, o.addr, c, f)
 	if err != nil && o.addr != "" {
 		p.pauseFor(ctx, o.addr)

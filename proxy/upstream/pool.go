@@ -58,6 +58,11 @@ type Pool struct {
 	leaving int                // connections that were idle, and have not ended yet
 	orders  map[string]int     // those of them that make one to a certain address for waiters; "": to any
 	hurry   hurry
+	draws   []time.Time // of the last connections that were handed out to whoever wanted any
+	chosen  struct {    // the server of the last connection that could go to any
+		addr string
+		at   time.Time
+	}
 	servers map[string]*serverState
 	proofs  map[string]*prover
 	placing []*proof // proofs without a place, in order of arrival

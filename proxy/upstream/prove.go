@@ -11,6 +11,13 @@ import (
 // usually does: it may have been stopped meanwhile.
 var ErrLate = errors.New("QuestDB answered much later than usual")
 
+// shareFor is how far apart the handshakes begin that [Pool.ProveSoon] makes. Under load
+// something settles all the time. A handshake costs QuestDB some 3 ms of CPU time, and
+// several times that for its workers that look for more to do before they sleep. It is
+// half of the usual settle time and a little more, so that who asks again after that
+// half, and the answer, is in time for the next one.
+const shareFor = 300 * time.Millisecond
+
 // politeClose is how long a connection that is not wanted has to end well.
 const politeClose = time.Second
 
@@ -28,6 +35,8 @@ type proof struct {
 	callers  int
 	begun    bool // nobody can join any more
 	finished bool
+	urgent   bool        // not to wait for shareFor, once it is scheduled
+	timer    *time.Timer // until it begins; nil: nothing, or something else, is waited for
 }
 
 // Prove makes a handshake with the server at addr (an IP address and port, see
@@ -44,14 +53,24 @@ type proof struct {
 // attempt does. It does not wait for the probation; a connection that survives that
 // stays in the pool if it is wanted there.
 func (p *Pool) Prove(ctx context.Context, addr string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, p.opts.AuthTimeout, fmt.Errorf("no answer within %v", p.opts.AuthTimeout))
+	return p.prove(ctx, addr, true, p.opts.AuthTimeout)
+}
+
+// ProveSoon is [Pool.Prove] for callers that can wait up to 300 ms more: all that ask
+// within that time share one handshake, unless somebody asks who cannot wait.
+func (p *Pool) ProveSoon(ctx context.Context, addr string) error {
+	return p.prove(ctx, addr, false, p.opts.AuthTimeout+shareFor)
+}
+
+func (p *Pool) prove(ctx context.Context, addr string, urgent bool, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %v", p.opts.AuthTimeout))
 	defer cancel()
 	p.mu.Lock()
 	if p.closed || !p.started {
 		p.mu.Unlock()
 		return ErrClosed
 	}
-	pr := p.joinProof(addr)
+	pr := p.joinProof(addr, urgent)
 	p.mu.Unlock()
 	select {
 	case <-pr.done:
@@ -63,26 +82,67 @@ func (p *Pool) Prove(ctx context.Context, addr string) error {
 }
 
 // joinProof finds the proof to wait for, and has it made. mu is held.
-func (p *Pool) joinProof(addr string) *proof {
+func (p *Pool) joinProof(addr string, urgent bool) *proof {
 	q := p.proofs[addr]
 	if q == nil {
 		q = &prover{}
 		p.proofs[addr] = q
 	}
+	pr := q.running
 	switch {
-	case q.running == nil:
-		q.running = newProof(addr)
-		p.want(q.running)
-	case !q.running.begun:
+	case pr == nil:
+		pr = newProof(addr)
+		pr.urgent = urgent
+		q.running = pr
+		p.schedule(pr)
+	case !pr.begun:
+		if urgent {
+			p.release(pr)
+		}
 	default:
 		if q.next == nil {
 			q.next = newProof(addr)
 		}
-		q.next.callers++
-		return q.next
+		pr = q.next
+		pr.urgent = pr.urgent || urgent
 	}
-	q.running.callers++
-	return q.running
+	pr.callers++
+	return pr
+}
+
+// schedule has a proof made: now if it is urgent, else as soon as the last one is
+// shareFor old. mu is held.
+func (p *Pool) schedule(pr *proof) {
+	wait := time.Duration(0)
+	if s := p.servers[pr.addr]; s != nil && !pr.urgent {
+		wait = time.Until(s.proofBegun.Add(shareFor))
+	}
+	if wait <= 0 {
+		p.want(pr)
+		return
+	}
+	pr.timer = time.AfterFunc(wait, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.release(pr)
+	})
+}
+
+// release has a scheduled proof made now, if it is not yet. mu is held.
+func (p *Pool) release(pr *proof) {
+	if p.unschedule(pr) {
+		p.want(pr)
+	}
+}
+
+// unschedule reports whether pr was to be made later; it is not any more. mu is held.
+func (p *Pool) unschedule(pr *proof) bool {
+	if pr.timer == nil {
+		return false
+	}
+	pr.timer.Stop()
+	pr.timer = nil
+	return true
 }
 
 func newProof(addr string) *proof { return &proof{addr: addr, done: make(chan struct{})} }
@@ -100,6 +160,10 @@ func (p *Pool) leaveProof(pr *proof) {
 	defer p.mu.Unlock()
 	pr.callers--
 	if pr.callers > 0 || pr.finished {
+		return
+	}
+	if p.unschedule(pr) {
+		p.proven(pr, errNotWanted)
 		return
 	}
 	for i, o := range p.placing {
@@ -130,7 +194,7 @@ func (p *Pool) proven(pr *proof, err error) {
 	case q.running == nil:
 		delete(p.proofs, pr.addr)
 	default:
-		p.want(q.running)
+		p.schedule(q.running)
 	}
 }
 
@@ -139,6 +203,7 @@ func (p *Pool) closeProofs() {
 	for _, q := range p.proofs {
 		for _, pr := range []*proof{q.running, q.next} {
 			if pr != nil && !pr.finished {
+				p.unschedule(pr)
 				pr.finished, pr.err = true, ErrClosed
 				close(pr.done)
 			}
@@ -159,7 +224,9 @@ func (p *Pool) constructProof(ctx context.Context, pr *proof) (*Conn, error) {
 	p.mu.Lock()
 	wanted := pr.callers > 0 && !pr.finished
 	pr.begun = true
-	if !wanted {
+	if wanted {
+		p.serverState(pr.addr).proofBegun = time.Now()
+	} else {
 		p.proven(pr, errNotWanted)
 	}
 	p.mu.Unlock()
@@ -198,20 +265,29 @@ func (p *Pool) answered(pr *proof, challenge time.Duration) {
 	p.proven(pr, err)
 }
 
+// chosenFor is how long a server counts as the one that the pool chooses.
+const chosenFor = 10 * time.Second
+
 // admitSpare is admit for a connection that was made for another reason than that
-// the pool wanted it: it does so only if the pool wants it now.
+// the pool wanted it: it does so only if the pool wants it now, or is going to.
 func (p *Pool) admitSpare(c *Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
 	fresh, _, _ := p.idle(now)
-	waiting := 0
+	want := p.minIdle(now)
 	for _, w := range p.waiters {
 		if w.addr == "" || w.addr == c.addr {
-			waiting++
+			want++
 		}
 	}
-	return fresh < p.minIdle(now)+waiting && p.admitLocked(c)
+	// Without room the next proof would have to end one. And where the pool itself did
+	// not connect lately, the server may be one that it would not choose any more.
+	chosen := c.addr == p.chosen.addr && now.Sub(p.chosen.at) < chosenFor
+	if p.opts.MinIdle > 0 && p.room() > 0 && chosen {
+		want += p.drawn(now)
+	}
+	return fresh < want && p.admitLocked(c)
 }
 
 // leave ends a connection that nobody holds, well if the server lets us: within

@@ -29,6 +29,7 @@ type serverState struct {
 	accepted   time.Time       // when it last accepted the key; zero if it failed since
 	challenges []time.Duration // how long its last challenges took, oldest first
 	backoff    retry.Backoff   // of attempts for it alone; nil: the next pause is the first
+	proofBegun time.Time       // when the last handshake for a proof began
 	used       time.Time
 	notifies   atomic.Bool // over TLS it ends with a close_notify
 }
@@ -37,6 +38,11 @@ type serverState struct {
 func (p *Pool) server(addr string, f func(*serverState)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	f(p.serverState(addr))
+}
+
+// serverState is what is known of a server. mu is held.
+func (p *Pool) serverState(addr string) *serverState {
 	s := p.servers[addr]
 	if s == nil {
 		if len(p.servers) >= maxServers {
@@ -46,7 +52,7 @@ func (p *Pool) server(addr string, f func(*serverState)) {
 		p.servers[addr] = s
 	}
 	s.used = time.Now()
-	f(s)
+	return s
 }
 
 // host is the name, or address, by which the server at addr was found.

@@ -1,0 +1,151 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// draw is what a lane does: it takes a connection, gives it back after a while, and
+// has the server prove twice that it lives.
+func draw(ctx context.Context, p *Pool, wg *sync.WaitGroup, hold time.Duration) (addr string, ok bool) {
+	c, err := p.Acquire(ctx)
+	if err != nil {
+		return "", false
+	}
+	if ctx.Err() != nil { // there was an idle one all the same
+		c.Discard()
+		return "", false
+	}
+	time.Sleep(hold)
+	addr = c.Addr()
+	c.Discard()
+	wg.Go(func() {
+		for range 2 {
+			time.Sleep(250 * time.Millisecond)
+			_ = p.ProveSoon(ctx, addr)
+		}
+	})
+	return addr, true
+}
+
+// TestKeptProofsDoNotKeepTheOtherServer has the preferred server come back: proofs that
+// the other one lives, whose connections stay, must not be why it is used for ever.
+func TestKeptProofsDoNotKeepTheOtherServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const preferred, other = "10.0.0.1:9009", "10.0.0.2:9009"
+		pipes := newPipes(healthy)
+		var up atomic.Bool
+		dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if addr == preferred && !up.Load() {
+				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", errors.New("connection refused"))}
+			}
+			return pipes.dial(ctx, network, addr)
+		}
+		p, _ := startPool(t, Options{Addrs: []string{preferred, other}, MinIdle: 2, Max: 16, Dial: dial})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		begin := time.Now()
+		var wg sync.WaitGroup
+		var early, late sync.Map // addresses
+		for lane := range 8 {
+			wg.Go(func() {
+				time.Sleep(time.Duration(lane) * 125 * time.Millisecond)
+				for {
+					addr, ok := draw(ctx, p, &wg, time.Second)
+					switch since := time.Since(begin); {
+					case !ok:
+						return
+					case since < 20*time.Second:
+						early.Store(addr, true)
+					case since > 40*time.Second:
+						late.Store(addr, true)
+					}
+				}
+			})
+		}
+		time.Sleep(20 * time.Second)
+		up.Store(true)
+		wg.Wait()
+		if _, ok := early.Load(other); !ok {
+			t.Error("the other server was not used while the preferred one was down")
+		}
+		if _, ok := late.Load(other); ok {
+			t.Error("the other server is used although the preferred one has been back for 20 s")
+		}
+	})
+}
+
+func TestKeptProofsAreFew(t *testing.T) {
+	for _, o := range []struct{ least, most, idle int }{{2, 16, 6}, {1, 8, 3}, {1, 3, 1}, {0, 16, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			pipes := newPipes(healthy)
+			const addr = "10.0.0.1:9009"
+			p, _ := startPool(t, Options{Addrs: []string{addr}, MinIdle: o.least, Max: o.most, Dial: pipes.dial})
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			var wg sync.WaitGroup
+			for range max(1, o.most/2-1) {
+				wg.Go(func() {
+					for ok := true; ok; {
+						_, ok = draw(ctx, p, &wg, 50*time.Millisecond)
+					}
+				})
+			}
+			wg.Wait()
+			most := 0
+			for range 8 {
+				_ = p.Prove(t.Context(), addr)
+				time.Sleep(50 * time.Millisecond)
+				most = max(most, p.Status().Idle)
+			}
+			time.Sleep(time.Second)
+			if most = max(most, p.Status().Idle); most > o.idle {
+				t.Errorf("%d to %d: %d idle, at most %d expected", o.least, o.most, most, o.idle)
+			}
+			if n := pipes.maxOpen.Load(); n > int64(o.most) {
+				t.Errorf("%d to %d: %d were open", o.least, o.most, n)
+			}
+		})
+	}
+}
+
+func TestProofThatIsToBeMadeLaterEndsWithThePool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pipes := newPipes(healthy)
+		const addr = "10.0.0.1:9009"
+		p, _ := startPool(t, Options{Addrs: []string{addr}, MinIdle: 0, Max: 4, Dial: pipes.dial})
+		if err := p.ProveSoon(t.Context(), addr); err != nil {
+			t.Fatal(err)
+		}
+		got := make(chan error)
+		go func() { got <- p.ProveSoon(t.Context(), addr) }()
+		synctest.Wait()
+		start := time.Now()
+		p.Close()
+		if err := <-got; !errors.Is(err, ErrClosed) {
+			t.Error(err)
+		}
+		between(t, "the end", start, 0, 0)
+	})
+}
+
+// TestProofThatWaitsHasItsTime has less time for an answer than a proof may wait.
+func TestProofThatWaitsHasItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pipes := newPipes(healthy)
+		const addr = "10.0.0.1:9009"
+		p, _ := startPool(t, Options{Addrs: []string{addr}, MinIdle: 0, Max: 4, Dial: pipes.dial, AuthTimeout: 50 * time.Millisecond})
+		for range 3 {
+			if err := p.ProveSoon(t.Context(), addr); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
