@@ -158,7 +158,7 @@ func (s *simServer) Hurry(int, time.Duration)                                {}
 // ProveSoon lets others ask meanwhile.
 func (s *simServer) ProveSoon(ctx context.Context, addr string) error {
 	s.mu.Lock()
-	wait := s.between(0, 250*time.Millisecond)
+	wait := s.between(0, 300*time.Millisecond)
 	s.mu.Unlock()
 	t := time.NewTimer(wait)
 	defer t.Stop()
