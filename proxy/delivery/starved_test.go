@@ -31,13 +31,12 @@ func TestProofsAreUrgentWhereMemoryIsShort(t *testing.T) {
 	for _, starved := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			s := &counted{simServer: newSimServer(1)}
-			d := newDispatcher(t, s, Options{Memory: 1 << 20, MaxRecord: 4 << 10, ConfirmInterval: 100 * time.Millisecond})
+			d := newDispatcher(t, s, Options{Lanes: 1, Memory: 1 << 20, MaxRecord: 4 << 10, ConfirmInterval: 100 * time.Millisecond})
 			defer d.Close()
 			w := d.NewWriter("w", nil)
+			settled := d.lanes[0].progress.wait()
 			put(t, w, "t n=0i 0\n")
-			for d.Left() > 0 {
-				time.Sleep(time.Second) // and the path is known
-			}
+			<-settled // and the path is known
 			s.now.Store(0)
 			s.soon.Store(0)
 			writes := 1
@@ -48,8 +47,8 @@ func TestProofsAreUrgentWhereMemoryIsShort(t *testing.T) {
 			for range writes {
 				put(t, w, record)
 			}
-			for d.Left() > 0 {
-				time.Sleep(time.Second)
+			if left, _ := d.Drain(t.Context()); left != 0 {
+				t.Errorf("%d records left", left)
 			}
 			now, soon := s.now.Load(), s.soon.Load()
 			if starved && now == 0 || !starved && (now > 0 || soon != 2) {

@@ -269,23 +269,26 @@ func (p *Pool) answered(pr *proof, challenge time.Duration) {
 const chosenFor = 10 * time.Second
 
 // admitSpare is admit for a connection that was made for another reason than that
-// the pool wanted it: it does so only if the pool wants it now, or is going to.
+// the pool wanted it: it does so only if the pool wants it now, or is going to, and
+// has chosen that server itself lately. Lanes would never go back to a preferred one
+// if connections to the other stayed because proofs are asked of that.
 func (p *Pool) admitSpare(c *Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
+	chosen := c.addr == p.chosen.addr && now.Sub(p.chosen.at) < chosenFor
 	fresh, _, _ := p.idle(now)
-	want := p.minIdle(now)
-	for _, w := range p.waiters {
-		if w.addr == "" || w.addr == c.addr {
-			want++
+	want := 0
+	if chosen {
+		want = p.minIdle(now)
+		if p.opts.MinIdle > 0 && p.room() > 0 { // else the next proof would have to end one
+			want += p.drawn(now)
 		}
 	}
-	// Without room the next proof would have to end one. And where the pool itself did
-	// not connect lately, the server may be one that it would not choose any more.
-	chosen := c.addr == p.chosen.addr && now.Sub(p.chosen.at) < chosenFor
-	if p.opts.MinIdle > 0 && p.room() > 0 && chosen {
-		want += p.drawn(now)
+	for _, w := range p.waiters {
+		if w.addr == "" && chosen || w.addr == c.addr {
+			want++
+		}
 	}
 	return fresh < want && p.admitLocked(c)
 }

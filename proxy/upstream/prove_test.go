@@ -215,6 +215,11 @@ func TestProofsAreKeptForThoseWhoUseManyConnections(t *testing.T) {
 		step("three are taken", 2, 3, func() { take(); take(); take() })
 		step("one more", 3, 1, prove)
 		step("not after a while", 3, 1, func() { time.Sleep(time.Second); prove() })
+		p.mu.Lock()
+		p.opts.MinIdle = 0
+		p.mu.Unlock()
+		step("used where none is kept", 2, 0, take)
+		step("so none is", 2, 1, prove)
 	})
 }
 
