@@ -74,6 +74,28 @@ func (b *Budget) Waiting() int {
 	return int(b.waiting.Load())
 }
 
+// Wanted reports whether somebody waits for memory that s can give back: a caller of its
+// own, or one of another share while s holds more than its guarantee.
+func (s *Share) Wanted() bool {
+	if s.b.waiting.Load() == 0 {
+		return false
+	}
+	s.b.mu.Lock()
+	defer s.b.mu.Unlock()
+	if s.waiters.Len() > 0 {
+		return true
+	}
+	if s.used <= s.guarantee {
+		return false
+	}
+	for _, o := range s.b.shares {
+		if e := o.waiters.Front(); e != nil && (o.most == 0 || o.used+e.Value.(*budgetWaiter).n <= o.most) {
+			return true
+		}
+	}
+	return false
+}
+
 // TryAcquire takes n bytes if they are free and nobody waits on this share.
 func (s *Share) TryAcquire(n int64) bool {
 	s.b.mu.Lock()

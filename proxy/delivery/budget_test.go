@@ -117,3 +117,43 @@ func TestBudgetMisusePanics(t *testing.T) {
 	s := NewBudget(100).NewShare(0)
 	s.Release(1)
 }
+
+func TestBudgetKnowsWhoseMemoryIsWanted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBudget(100)
+		large, small, idle, apart := b.NewShare(20), b.NewShare(20), b.NewShare(20), b.NewShare(20)
+		apart.most = 20
+		want := func(when string, want ...bool) {
+			t.Helper()
+			for i, s := range b.shares {
+				if got := s.Wanted(); got != want[i] {
+					t.Errorf("%s: share %d is wanted: %v, want %v", when, i, got, want[i])
+				}
+			}
+		}
+		wait := func(s *Share, n int64) (leave func()) {
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() {
+				if s.Acquire(ctx, n) == nil {
+					t.Error("there was memory")
+				}
+			}()
+			synctest.Wait()
+			return func() { cancel(); synctest.Wait() }
+		}
+		if !large.TryAcquire(40) || !small.TryAcquire(10) || !apart.TryAcquire(20) {
+			t.Fatal("cannot take what is free")
+		}
+		want("nobody waits", false, false, false, false)
+		leave := wait(apart, 1)
+		want("one waits for its own share, which has as much as it may", false, false, false, true)
+		leave()
+		leave = wait(small, 11)
+		want("one waits for what is not guaranteed", true, true, false, false)
+		leave()
+		leave = wait(idle, 21)
+		want("one with nothing waits for more than its guarantee", true, false, true, false)
+		leave()
+		want("all have left", false, false, false, false)
+	})
+}

@@ -81,7 +81,7 @@ func (l *Lane) confirm(ctx context.Context, conn Conn, s *segment) {
 	l.d.m.closeSeconds.Observe(took.Seconds())
 	l.d.watchers.Go(func() {
 		defer w.Release()
-		err := l.d.settle(ctx, conn, w, max(l.d.o.Settle, took), l.starved)
+		err := l.d.settle(ctx, conn, w, max(l.d.o.Settle, took), l.urgent)
 		l.mu.Lock()
 		l.verdicts = append(l.verdicts, verdict{s, err})
 		l.mu.Unlock()

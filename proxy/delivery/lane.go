@@ -358,25 +358,28 @@ func (l *Lane) confirmWithin() time.Duration {
 // full reports whether the open segment has reached its size. Where memory is short
 // and nothing is left to write, a third of that will do: then writers wait for what is
 // not settled. While there is something to write it is the server that they wait for,
-// and each segment costs that some 14 ms of CPU time. The caller holds mu.
+// and each segment costs that a connection at least. The caller holds mu.
 func (l *Lane) full() bool {
 	s := l.j.current()
 	if s == nil || s.bytes == 0 {
 		return false
 	}
 	size := l.d.segmentSize()
-	if l.j.idle() && l.d.budget.Waiting() > 0 {
+	if l.j.idle() && l.share.Wanted() {
 		size = max(size/3, min(size, leastSegment))
 	}
 	return s.bytes >= size
 }
 
-// starved reports whether writers wait for memory although everything is written: for
-// what settles, then, and not for the server.
-func (l *Lane) starved() bool {
+// urgent reports whether somebody waits for what settles: the proxy's end, or writers for
+// the memory although everything is written, so that it is not the server they wait for.
+func (l *Lane) urgent() bool {
+	if l.d.isDraining() {
+		return true
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.j.idle() && l.d.budget.Waiting() > 0
+	return l.j.idle() && l.share.Wanted()
 }
 
 // abandon gives up a connection on which nothing counts any more.

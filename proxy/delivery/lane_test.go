@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"questdb-ilp-proxy/proxy/upstream"
 )
@@ -187,6 +188,9 @@ func TestDrainSeesWhatCameJustBefore(t *testing.T) {
 			put(t, d.NewWriter("w", nil), "t n=1i 1\n")
 			if left, _ := d.Drain(t.Context()); left != 0 {
 				t.Fatalf("%d records left", left)
+			}
+			if n := testutil.ToFloat64(d.m.uncertain); n != 0 {
+				t.Fatalf("%v records uncertain", n)
 			}
 		})
 	}

@@ -25,10 +25,10 @@ func (c *counted) ProveSoon(ctx context.Context, addr string) error {
 	return c.simServer.ProveSoon(ctx, addr)
 }
 
-// TestProofsAreUrgentWhereMemoryIsShort has a writer wait for what settles, and another
-// one for nothing.
-func TestProofsAreUrgentWhereMemoryIsShort(t *testing.T) {
-	for _, starved := range []bool{false, true} {
+// TestProofsAreUrgentWhereSomebodyWaits has nobody wait for what settles, a writer for the
+// memory of it, and the end of the proxy.
+func TestProofsAreUrgentWhereSomebodyWaits(t *testing.T) {
+	for _, c := range []struct{ starved, drained bool }{{}, {starved: true}, {drained: true}} {
 		synctest.Test(t, func(t *testing.T) {
 			s := &counted{simServer: newSimServer(1)}
 			d := newDispatcher(t, s, Options{Lanes: 1, Memory: 1 << 20, MaxRecord: 4 << 10, ConfirmInterval: 100 * time.Millisecond})
@@ -40,19 +40,28 @@ func TestProofsAreUrgentWhereMemoryIsShort(t *testing.T) {
 			s.now.Store(0)
 			s.soon.Store(0)
 			writes := 1
-			if starved {
+			if c.starved {
 				writes = 2000
 			}
 			record := "t s=\"" + strings.Repeat("x", 2000) + "\" 1\n"
 			for range writes {
 				put(t, w, record)
 			}
-			if left, _ := d.Drain(t.Context()); left != 0 {
-				t.Errorf("%d records left", left)
+			if c.drained {
+				if left, _ := d.Drain(t.Context()); left != 0 {
+					t.Errorf("%d records left", left)
+				}
+			}
+			for settled := d.lanes[0].progress.wait(); d.Left() > 0; settled = d.lanes[0].progress.wait() {
+				<-settled
 			}
 			now, soon := s.now.Load(), s.soon.Load()
-			if starved && now == 0 || !starved && (now > 0 || soon != 2) {
-				t.Errorf("starved: %v: %d proofs at once, %d soon", starved, now, soon)
+			want := [2]int64{0, 2}
+			if c.drained {
+				want = [2]int64{2, 0}
+			}
+			if c.starved && now == 0 || !c.starved && [2]int64{now, soon} != want {
+				t.Errorf("%+v: %d proofs at once, %d soon", c, now, soon)
 			}
 		})
 	}

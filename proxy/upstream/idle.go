@@ -40,15 +40,15 @@ func (p *Pool) takeIdle(addr string) *Conn {
 // drawnFor is how long a connection that was handed out is a reason to keep another one.
 const drawnFor = time.Second
 
+// maxDrawn is the most that drawn returns.
+const maxDrawn = 16
+
 // noteDrawn remembers that a connection was handed out. mu is held.
 func (p *Pool) noteDrawn(now time.Time) {
 	most := min(p.opts.Max/4, maxDrawn)
 	p.draws = append(p.draws, now)
 	p.draws = p.draws[max(0, len(p.draws)-most):]
 }
-
-// maxDrawn is the most that drawn returns.
-const maxDrawn = 16
 
 // drawn is how many connections were handed out lately: about as many will be wanted,
 // and one that is there already need not be made. noteDrawn sees to it that it is a

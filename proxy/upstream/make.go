@@ -29,7 +29,7 @@ func (p *Pool) make(o order) {
 	err := p.conns.CreateResource(context.WithValue(p.ctx, orderKey{}, o)) // what failed was reported to the gate
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err != nil {
+	if err != nil && !p.closed {
 		p.making-- // else admitLocked counted it as one that is there
 	}
 	if o.proof != nil {
@@ -62,15 +62,10 @@ func (p *Pool) construct(ctx context.Context) (*Conn, error) {
 	} else {
 		c, f = p.connectIP(ctx, o.addr, time.Now().Add(p.opts.DialTimeout), nil)
 	}
-	if c != nil && !p.admit(c) {
+	if c != nil && !p.admit(c, o.addr == "") {
 		c.close()
 		f = p.handshakeFailure(ctx, c.addr, c.key, auth.ClassifyEnd(c.end.Err))
 		c = nil
-	}
-	if c != nil && o.addr == "" {
-		p.mu.Lock()
-		p.chosen.addr, p.chosen.at = c.addr, time.Now()
-		p.mu.Unlock()
 	}
 	err = p.outcome(t, o.addr, c, f)
 	if err != nil && o.addr != "" {
@@ -131,16 +126,17 @@ func (p *Pool) stillWanted(o order) bool {
 	return !p.closed && p.missing(o.addr) >= 0 // the caller itself is among those being made
 }
 
-// admit makes a connection one of the pool, unless it has ended or the pool has.
-func (p *Pool) admit(c *Conn) bool {
+// admit makes a connection one of the pool, unless it has ended or the pool has. chosen
+// says that it could have been one to any server.
+func (p *Pool) admit(c *Conn, chosen bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.admitLocked(c)
+	return p.admitLocked(c, chosen)
 }
 
 // admitLocked is admit for who holds mu. From here on the connection counts as one that
 // is there, and not as one that is being made.
-func (p *Pool) admitLocked(c *Conn) bool {
+func (p *Pool) admitLocked(c *Conn, chosen bool) bool {
 	if p.closed || !c.alive() {
 		return false
 	}
@@ -150,6 +146,11 @@ func (p *Pool) admitLocked(c *Conn) bool {
 	c.state = stateIdle
 	p.all[c] = struct{}{}
 	p.making--
-	p.live.up(time.Now())
+	p.publish()
+	now := time.Now()
+	if chosen {
+		p.chosen.addr, p.chosen.at = c.addr, now
+	}
+	p.live.up(now)
 	return true
 }

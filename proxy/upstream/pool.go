@@ -56,7 +56,7 @@ type Pool struct {
 	waiters []*waiter          // in order of arrival; each gets one Conn, or its channel is closed
 	making  int                // connections that are being made, or waited for to be
 	leaving int                // connections that were idle, and have not ended yet
-	orders  map[string]int     // those of them that make one to a certain address for waiters; "": to any
+	orders  map[string]int     // how many goroutines make one to a certain address for waiters; "": to any
 	hurry   hurry
 	draws   []time.Time // of the last connections that were handed out to whoever wanted any
 	chosen  struct {    // the server of the last connection that could go to any
@@ -240,6 +240,11 @@ func (p *Pool) reconcile() {
 	for need, room := p.missing(""), p.room(); need > 0 && room > 0; need, room = need-1, room-1 {
 		p.begin(order{})
 	}
+	p.publish()
+}
+
+// publish has the metrics show how many connections there are. mu is held.
+func (p *Pool) publish() {
 	idle, acquired := p.count()
 	p.metrics.connections.set(idle, acquired, p.making, p.leaving)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -36,7 +37,7 @@ type proof struct {
 	begun    bool // nobody can join any more
 	finished bool
 	urgent   bool        // not to wait for shareFor, once it is scheduled
-	timer    *time.Timer // until it begins; nil: nothing, or something else, is waited for
+	timer    *time.Timer // set while it is scheduled for later
 }
 
 // Prove makes a handshake with the server at addr (an IP address and port, see
@@ -51,7 +52,7 @@ type proof struct {
 // that no [Witnesses] needs, and if there is none, the next to become free. While
 // connections fail, it waits its turn like any attempt, and fails if the next
 // attempt does. It does not wait for the probation; a connection that survives that
-// stays in the pool if it is wanted there.
+// stays in the pool if it is wanted there; see admitSpare.
 func (p *Pool) Prove(ctx context.Context, addr string) error {
 	return p.prove(ctx, addr, true, p.opts.AuthTimeout)
 }
@@ -269,28 +270,32 @@ func (p *Pool) answered(pr *proof, challenge time.Duration) {
 const chosenFor = 10 * time.Second
 
 // admitSpare is admit for a connection that was made for another reason than that
-// the pool wanted it: it does so only if the pool wants it now, or is going to, and
-// has chosen that server itself lately. Lanes would never go back to a preferred one
-// if connections to the other stayed because proofs are asked of that.
+// the pool wanted it: it does so if somebody waits for one to that server, or the pool
+// wants one now, or is going to, and has chosen that server itself lately. Lanes would
+// never go back to a preferred one if connections to the other stayed because proofs are
+// asked of that. For who waits for any, it need not be lately: an attempt that tries the
+// preferred one first is under way for them, and may take long.
 func (p *Pool) admitSpare(c *Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	chosen := c.addr == p.chosen.addr && now.Sub(p.chosen.at) < chosenFor
-	fresh, _, _ := p.idle(now)
 	want := 0
-	if chosen {
-		want = p.minIdle(now)
-		if p.opts.MinIdle > 0 && p.room() > 0 { // else the next proof would have to end one
-			want += p.drawn(now)
+	if c.addr == p.chosen.addr {
+		for _, w := range p.waiters {
+			if w.addr == "" {
+				want++
+			}
+		}
+		if now.Sub(p.chosen.at) < chosenFor {
+			want += p.minIdle(now)
+			if p.opts.MinIdle > 0 && p.room() > 0 { // else the next proof would have to end one
+				want += p.drawn(now)
+			}
 		}
 	}
-	for _, w := range p.waiters {
-		if w.addr == "" && chosen || w.addr == c.addr {
-			want++
-		}
-	}
-	return fresh < want && p.admitLocked(c)
+	fresh, _, _ := p.idle(now)
+	waited := slices.ContainsFunc(p.waiters, func(w *waiter) bool { return w.addr == c.addr })
+	return (waited || fresh < want) && p.admitLocked(c, false)
 }
 
 // leave ends a connection that nobody holds, well if the server lets us: within

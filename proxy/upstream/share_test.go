@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,52 +36,61 @@ func draw(ctx context.Context, p *Pool, wg *sync.WaitGroup, hold time.Duration) 
 }
 
 // TestKeptProofsDoNotKeepTheOtherServer has the preferred server come back: proofs that
-// the other one lives, whose connections stay, must not be why it is used for ever.
+// the other one lives, whose connections stay, must not be why it is used for ever. While
+// it is away, attempts to reach it fail at once, or take as long as they may.
 func TestKeptProofsDoNotKeepTheOtherServer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const preferred, other = "10.0.0.1:9009", "10.0.0.2:9009"
-		pipes := newPipes(healthy)
-		var up atomic.Bool
-		dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
-			if addr == preferred && !up.Load() {
-				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", errors.New("connection refused"))}
-			}
-			return pipes.dial(ctx, network, addr)
-		}
-		p, _ := startPool(t, Options{Addrs: []string{preferred, other}, MinIdle: 2, Max: 16, Dial: dial})
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		begin := time.Now()
-		var wg sync.WaitGroup
-		var early, late atomic.Int64 // connections to the other
-		for lane := range 8 {
-			wg.Go(func() {
-				time.Sleep(time.Duration(lane) * 125 * time.Millisecond)
-				for {
-					addr, ok := draw(ctx, p, &wg, time.Second)
-					switch since := time.Since(begin); {
-					case !ok:
-						return
-					case addr == preferred:
-					case since < 20*time.Second:
-						early.Add(1)
-					case since > 40*time.Second:
-						late.Add(1)
-					}
+	refuses := func(context.Context) error { return os.NewSyscallError("connect", syscall.ECONNREFUSED) }
+	silent := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	for _, c := range []struct {
+		lanes int
+		away  func(context.Context) error
+	}{{8, refuses}, {2, refuses}, {8, silent}, {2, silent}} {
+		synctest.Test(t, func(t *testing.T) {
+			const preferred, other = "10.0.0.1:9009", "10.0.0.2:9009"
+			pipes := newPipes(healthy)
+			var up atomic.Bool
+			dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+				if addr == preferred && !up.Load() {
+					return nil, &net.OpError{Op: "dial", Net: "tcp", Err: c.away(ctx)}
 				}
-			})
-		}
-		time.Sleep(20 * time.Second)
-		up.Store(true)
-		wg.Wait()
-		if early.Load() == 0 {
-			t.Error("the other server was not used while the preferred one was down")
-		}
-		// Those that were idle then, the oldest, are taken in the end as well.
-		if n := late.Load(); n > 6 {
-			t.Errorf("the other server is used %d times more although the preferred one has been back for 20 s", n)
-		}
-	})
+				return pipes.dial(ctx, network, addr)
+			}
+			p, _ := startPool(t, Options{Addrs: []string{preferred, other}, MinIdle: 2, Max: 16, Dial: dial})
+			const away, back = time.Minute, time.Minute
+			ctx, cancel := context.WithTimeout(t.Context(), away+back)
+			defer cancel()
+			begin := time.Now()
+			var wg sync.WaitGroup
+			var early, late atomic.Int64 // connections to the other
+			for lane := range c.lanes {
+				wg.Go(func() {
+					time.Sleep(time.Duration(lane) * 125 * time.Millisecond)
+					for {
+						addr, ok := draw(ctx, p, &wg, time.Second)
+						switch since := time.Since(begin); {
+						case !ok:
+							return
+						case addr == preferred:
+						case since < away:
+							early.Add(1)
+						case since > away+back/2:
+							late.Add(1)
+						}
+					}
+				})
+			}
+			time.AfterFunc(away, func() { up.Store(true) })
+			wg.Wait()
+			t.Logf("%d lanes: %d to the other while the preferred one was away, %d long after", c.lanes, early.Load(), late.Load())
+			if n := early.Load(); n < int64(c.lanes)*10 {
+				t.Errorf("%d lanes: the other server was used %d times in %v while the preferred one was away", c.lanes, n, away)
+			}
+			// Those that were idle then, the oldest, are taken in the end as well.
+			if n := late.Load(); n > 6 {
+				t.Errorf("%d lanes: the other server was used %d times more although the preferred one had been back for %v", c.lanes, n, back/2)
+			}
+		})
+	}
 }
 
 func TestKeptProofsAreFew(t *testing.T) {
