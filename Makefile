@@ -25,7 +25,7 @@ NFPM := v2.45.2
 CYCLONEDX_GOMOD := v1.10.0
 
 # Per package: a busy machine takes longer than the 10 minutes that all should take.
-TEST_TIMEOUT ?= 20m
+TEST_TIMEOUT ?= 40m
 # For one test or some: make test TEST='-run TestLife ./e2e/questdb'
 TEST ?= ./...
 FUZZTIME ?= 20s
