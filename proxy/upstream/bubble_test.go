@@ -319,9 +319,9 @@ func TestServerRestartWhileIdleIsNoFailure(t *testing.T) {
 		})
 		p, logs := startPool(t, Options{Addrs: []string{"10.0.0.1:9009"}, MinIdle: 2, Max: 4, Dial: pipes.dial})
 		time.Sleep(10 * time.Second)
-		close(stop)
 		good := script(healthy)
 		pipes.script.Store(&good)
+		close(stop)
 		synctest.Wait()
 		if st := p.Status(); !st.Ready {
 			t.Errorf("not ready at once after idle connections ended: %+v", st)

@@ -327,8 +327,11 @@ func TestLastWitnessIsNotHandedOut(t *testing.T) {
 	for _, minIdle := range []int{0, 1} {
 		_, p, _ := withServer(t, Options{MinIdle: minIdle, Max: 6})
 		last := acquire(t, p)
-		p.Hurry(1, time.Millisecond)
+		p.Hurry(1, time.Hour)
 		awaitIdle(t, p, 1)
+		p.mu.Lock()
+		p.hurry = hurry{}
+		p.mu.Unlock()
 		w := p.Witnesses(last.Addr(), last)
 		if _, err := last.Write(blankLine); err != nil { // so its early end is no trouble
 			t.Fatal(err)
