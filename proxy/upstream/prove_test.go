@@ -139,20 +139,39 @@ func TestProofsAreShared(t *testing.T) {
 		for range 50 {
 			prove(150 * time.Millisecond) // the next one, not the one under way
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-		defer cancel()
-		if err := p.Prove(ctx, "10.0.0.1:9009"); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("who gave up: %v", err)
-		}
+		giveUp(t, p.Prove, 10*time.Millisecond)
 		wg.Wait()
 		if n := pipes.dials.Load(); n != 3 {
 			t.Errorf("%d handshakes, want 3", n)
 		}
-		time.Sleep(10 * time.Second)
-		if st := p.Status(); st.Idle != 0 || st.Connecting != 0 || pipes.open.Load() != 0 || len(p.proofs) != 0 {
-			t.Errorf("left behind: %+v, %d open, %d proofs", st, pipes.open.Load(), len(p.proofs))
-		}
+		checkNothingLeft(t, p, pipes, 3)
 	})
+}
+
+// giveUp asks the server of these tests for a proof that does not come within d.
+func giveUp(t *testing.T, prove func(context.Context, string) error, d time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	if err := prove(ctx, "10.0.0.1:9009"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("who gave up: %v", err)
+	}
+}
+
+// checkNothingLeft gives what may be left of proofs ten seconds to show itself, after
+// dials handshakes.
+func checkNothingLeft(t *testing.T, p *Pool, pipes *pipes, dials int64) {
+	t.Helper()
+	_ = pause(t.Context(), 10*time.Second, nil)
+	if st := p.Status(); st.Idle != 0 || st.Connecting != 0 || pipes.open.Load() != 0 || len(p.proofs) != 0 || pipes.dials.Load() != dials {
+		t.Errorf("left behind: %+v, %d open, %d proofs, %d dials, want %d", st, pipes.open.Load(), len(p.proofs), pipes.dials.Load(), dials)
+	}
+}
+
+// awaitMade waits until nothing is being made any more.
+func awaitMade(t *testing.T, p *Pool) {
+	t.Helper()
+	await(t, p, "all to be made", func(st Status) bool { return st.Connecting == 0 })
 }
 
 func TestProofsThatCanWaitAreShared(t *testing.T) {
@@ -172,7 +191,7 @@ func TestProofsThatCanWaitAreShared(t *testing.T) {
 		}
 		rest := func(d time.Duration) {
 			synctest.Wait()
-			time.Sleep(d)
+			_ = pause(t.Context(), d, nil)
 		}
 		ask(p.ProveSoon, 0) // the first need not wait
 		rest(100 * time.Millisecond)
@@ -191,15 +210,8 @@ func TestProofsThatCanWaitAreShared(t *testing.T) {
 		}
 
 		// Who leaves takes along what nobody waits for.
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		defer cancel()
-		if err := p.ProveSoon(ctx, addr); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("who gave up: %v", err)
-		}
-		time.Sleep(10 * time.Second)
-		if st := p.Status(); st.Connecting != 0 || pipes.dials.Load() != 4 || len(p.proofs) != 0 {
-			t.Errorf("left behind: %+v, %d dials, %d proofs", st, pipes.dials.Load(), len(p.proofs))
-		}
+		giveUp(t, p.ProveSoon, 50*time.Millisecond)
+		checkNothingLeft(t, p, pipes, 4)
 	})
 }
 
@@ -212,7 +224,7 @@ func TestProofsAreKeptForThoseWhoUseManyConnections(t *testing.T) {
 			t.Helper()
 			before := pipes.dials.Load()
 			do()
-			time.Sleep(500 * time.Millisecond) // the probation
+			awaitMade(t, p)
 			if st := p.Status(); st.Idle != idle || pipes.dials.Load()-before != dials {
 				t.Errorf("%s: %d idle, want %d; %d dials, want %d", what, st.Idle, idle, pipes.dials.Load()-before, dials)
 			}
@@ -229,14 +241,14 @@ func TestProofsAreKeptForThoseWhoUseManyConnections(t *testing.T) {
 			}
 			defer c.Discard()
 		}
-		time.Sleep(time.Second)
+		awaitIdle(t, p, 2)
 		step("nobody takes any", 2, 1, prove)
 		step("one was taken", 2, 1, take)
 		step("so one is kept", 3, 1, prove)
 		step("and used", 2, 0, take)
 		step("three are taken", 2, 3, func() { take(); take(); take() })
 		step("one more", 3, 1, prove)
-		step("not after a while", 3, 1, func() { time.Sleep(time.Second); prove() })
+		step("not after a while", 3, 1, func() { _ = pause(t.Context(), drawnFor, nil); prove() })
 		p.mu.Lock()
 		p.opts.MinIdle = 0
 		p.mu.Unlock()

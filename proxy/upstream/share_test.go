@@ -23,13 +23,14 @@ func draw(ctx context.Context, p *Pool, wg *sync.WaitGroup, hold time.Duration) 
 	if err != nil {
 		return "", false
 	}
-	time.Sleep(hold)
+	_ = pause(ctx, hold, nil)
 	addr = c.Addr()
 	c.Discard()
 	wg.Go(func() {
 		for range 2 {
-			time.Sleep(250 * time.Millisecond)
-			_ = p.ProveSoon(ctx, addr)
+			if pause(ctx, 250*time.Millisecond, nil) == nil {
+				_ = p.ProveSoon(ctx, addr)
+			}
 		}
 	})
 	return addr, true
@@ -64,7 +65,7 @@ func TestKeptProofsDoNotKeepTheOtherServer(t *testing.T) {
 			var early, late atomic.Int64 // connections to the other
 			for lane := range c.lanes {
 				wg.Go(func() {
-					time.Sleep(time.Duration(lane) * 125 * time.Millisecond)
+					_ = pause(ctx, time.Duration(lane)*125*time.Millisecond, nil)
 					for {
 						addr, ok := draw(ctx, p, &wg, time.Second)
 						switch since := time.Since(begin); {
@@ -113,11 +114,10 @@ func TestKeptProofsAreFew(t *testing.T) {
 			most := 0
 			for range 8 {
 				_ = p.Prove(t.Context(), addr)
-				time.Sleep(50 * time.Millisecond)
+				awaitMade(t, p)
 				most = max(most, p.Status().Idle)
 			}
-			time.Sleep(time.Second)
-			if most = max(most, p.Status().Idle); most > o.idle {
+			if most > o.idle {
 				t.Errorf("%d to %d: %d idle, at most %d expected", o.least, o.most, most, o.idle)
 			}
 			if n := pipes.maxOpen.Load(); n > int64(o.most) {
