@@ -8,18 +8,17 @@ import (
 
 // Metrics are the series of one pool. All label values are there from the start.
 type Metrics struct {
-	Connections      prometheus.Collector   // by state: idle, acquired, connecting, closing
+	Connections      *connections           // by state: idle, acquired, connecting, closing
 	Handshakes       *prometheus.CounterVec // by result
 	HandshakeSeconds prometheus.Histogram   // of successful ones, without the probation
 	Retries          prometheus.Counter     // attempts that followed a failed one
 	ClosedIdle       prometheus.Counter     // idle connections that the server closed
-
-	connections connections
 }
 
 // NewMetrics creates the series and registers them with reg, unless it is nil.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
+		Connections: &connections{},
 		Handshakes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "questdb_ilp_proxy_handshakes_total",
 			Help: "Attempts to get an authenticated connection to one QuestDB address, by how they ended.",
@@ -38,7 +37,6 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Idle connections that QuestDB closed: its restart or its idle timeout. No failure.",
 		}),
 	}
-	m.Connections = &m.connections
 	for _, k := range handshakeResults {
 		m.Handshakes.WithLabelValues(string(k))
 	}

@@ -134,7 +134,7 @@ func (p *Pool) Close() {
 	defer p.mu.Unlock()
 	clear(p.all)
 	p.making = 0
-	p.metrics.connections.set(0, 0, 0, 0)
+	p.metrics.Connections.set(0, 0, 0, 0)
 }
 
 // waiter waits for a connection.
@@ -246,7 +246,7 @@ func (p *Pool) reconcile() {
 // publish has the metrics show how many connections there are. mu is held.
 func (p *Pool) publish() {
 	idle, acquired := p.count()
-	p.metrics.connections.set(idle, acquired, p.making, p.leaving)
+	p.metrics.Connections.set(idle, acquired, p.making, p.leaving)
 }
 
 // count is how many connections are ready and handed out. mu is held.
