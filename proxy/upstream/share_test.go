@@ -13,6 +13,89 @@ import (
 	"time"
 )
 
+func TestProofsThatCanWaitAreShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pipes := newPipes(healthy)
+		const addr = "10.0.0.1:9009"
+		p, _ := startPool(t, Options{Addrs: []string{addr}, MinIdle: 0, Max: 4, Dial: pipes.dial})
+		var wg sync.WaitGroup
+		ask := func(prove func(context.Context, string) error, want time.Duration) {
+			wg.Go(func() {
+				start := time.Now()
+				if err := prove(t.Context(), addr); err != nil {
+					t.Error(err)
+				}
+				between(t, "proven", start, want, want)
+			})
+		}
+		rest := func(d time.Duration) {
+			synctest.Wait()
+			_ = pause(t.Context(), d, nil)
+		}
+		ask(p.ProveSoon, 0) // the first need not wait
+		rest(100 * time.Millisecond)
+		ask(p.ProveSoon, shareFor-100*time.Millisecond)
+		rest(100 * time.Millisecond)
+		ask(p.ProveSoon, shareFor-200*time.Millisecond)
+		rest(2*shareFor - 200*time.Millisecond) // shareFor after the last one
+		ask(p.ProveSoon, 0)
+		rest(10 * time.Millisecond)
+		ask(p.ProveSoon, 20*time.Millisecond)
+		rest(20 * time.Millisecond)
+		ask(p.Prove, 0) // and for the one before
+		wg.Wait()
+		if n := pipes.dials.Load(); n != 4 {
+			t.Errorf("%d handshakes, want 4", n)
+		}
+
+		// Who leaves takes along what nobody waits for.
+		giveUp(t, p.ProveSoon, 50*time.Millisecond)
+		checkNothingLeft(t, p, pipes, 4)
+	})
+}
+
+func TestProofsAreKeptForThoseWhoUseManyConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pipes := newPipes(healthy)
+		const addr = "10.0.0.1:9009"
+		p, _ := startPool(t, Options{Addrs: []string{addr}, MinIdle: 2, Max: 8, Dial: pipes.dial})
+		step := func(what string, idle int, dials int64, do func()) {
+			t.Helper()
+			before := pipes.dials.Load()
+			do()
+			awaitMade(t, p)
+			if st := p.Status(); st.Idle != idle || pipes.dials.Load()-before != dials {
+				t.Errorf("%s: %d idle, want %d; %d dials, want %d", what, st.Idle, idle, pipes.dials.Load()-before, dials)
+			}
+		}
+		prove := func() {
+			if err := p.ProveSoon(t.Context(), addr); err != nil {
+				t.Error(err)
+			}
+		}
+		take := func() {
+			c, err := p.Acquire(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Discard()
+		}
+		awaitIdle(t, p, 2)
+		step("nobody takes any", 2, 1, prove)
+		step("one was taken", 2, 1, take)
+		step("so one is kept", 3, 1, prove)
+		step("and used", 2, 0, take)
+		step("three are taken", 2, 3, func() { take(); take(); take() })
+		step("one more", 3, 1, prove)
+		step("not after a while", 3, 1, func() { _ = pause(t.Context(), drawnFor, nil); prove() })
+		p.mu.Lock()
+		p.opts.MinIdle = 0
+		p.mu.Unlock()
+		step("used where none is kept", 2, 0, take)
+		step("so none is", 2, 1, prove)
+	})
+}
+
 // draw is what a lane does: it takes a connection, gives it back after a while, and
 // has the server prove twice that it lives.
 func draw(ctx context.Context, p *Pool, wg *sync.WaitGroup, hold time.Duration) (addr string, ok bool) {
