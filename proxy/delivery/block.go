@@ -15,9 +15,6 @@ const (
 	spanCost = 16
 	// maxSpans bounds the spans of one block, and so what it may cost.
 	maxSpans = 1024
-	// freeBlocks is how many unused blocks are kept for the next read. They are
-	// not charged to the budget: 8 MiB at most.
-	freeBlocks = 64
 )
 
 // A Block holds whole records, one behind the other, and remembers whose they
@@ -106,24 +103,20 @@ func (b *Block) reuse(start int64) {
 // blockCost is what a block of size bytes is charged with.
 func blockCost(size int) int64 { return int64(size) + maxSpans*spanCost }
 
-// freeList keeps unused blocks of one size.
+// freeList keeps unused blocks of one size for the next read: a settled segment gives
+// back hundreds at once, and making one anew costs as much as reading into it. They are
+// not charged to the budget. The garbage collector drops those that nobody took for
+// two of its rounds, and it makes a round whenever memory is near its limit.
 type freeList struct {
 	size int
-	mu   sync.Mutex
-	free []*Block
+	pool sync.Pool // of *Block
 }
 
 // get returns an empty block.
 func (f *freeList) get() *Block {
-	f.mu.Lock()
-	if n := len(f.free); n > 0 {
-		b := f.free[n-1]
-		f.free[n-1] = nil
-		f.free = f.free[:n-1]
-		f.mu.Unlock()
+	if b, ok := f.pool.Get().(*Block); ok {
 		return b
 	}
-	f.mu.Unlock()
 	return &Block{buf: make([]byte, f.size), charge: blockCost(f.size)}
 }
 
@@ -132,9 +125,5 @@ func (f *freeList) put(b *Block) {
 		return
 	}
 	b.reuse(0)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.free) < freeBlocks {
-		f.free = append(f.free, b)
-	}
+	f.pool.Put(b)
 }
