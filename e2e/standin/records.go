@@ -237,7 +237,7 @@ func (p *parser) makeRoom() bool {
 	case p.limit > 0 || len(p.buf) >= largestBuffer:
 		return false
 	}
-	p.buf = append(p.buf, make([]byte, len(p.buf))...)
+	p.buf = append(p.buf, make([]byte, 3*len(p.buf))...) // fourfold, as 9.3.4 does
 	return true
 }
 

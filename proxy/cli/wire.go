@@ -30,7 +30,7 @@ import (
 
 // overhead is what the proxy may need beside ILP_BUFFER before the garbage
 // collector works harder: code, sessions, blocks between two uses.
-const overhead = 48 << 20
+const overhead = 44 << 20
 
 // adminGrace is how long requests to the admin port may take at the end.
 const adminGrace = time.Second

@@ -120,8 +120,10 @@ func (f *freeList) get() *Block {
 	return &Block{buf: make([]byte, f.size), charge: blockCost(f.size)}
 }
 
+// put takes b back, unless its memory is a large record's own, which may be just as long
+// as a block and is charged otherwise.
 func (f *freeList) put(b *Block) {
-	if len(b.buf) != f.size {
+	if len(b.buf) != f.size || b.charge != blockCost(f.size) {
 		return
 	}
 	b.reuse(0)

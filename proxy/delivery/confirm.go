@@ -166,7 +166,7 @@ func (l *Lane) end(ctx context.Context, conn Conn, w Witness, path path, largest
 	if !l.d.quiet(ctx, conn, path) {
 		return fmt.Errorf("QuestDB at %s closed the connection", conn.Addr())
 	}
-	if _, err := conn.Write(path.padding(conn, largest)); err != nil {
+	if err := path.padBehind(conn, largest); err != nil {
 		return err
 	}
 	if err := conn.CloseWrite(); err != nil {

@@ -50,7 +50,7 @@ var errUnclear = errors.New("QuestDB closes on a malformed record at times, and 
 // server's log, without a field.
 var malformed = []byte("questdb-ilp-proxy_path_check\n")
 
-// linefeeds is padding to write from, as long as it mostly is.
+// linefeeds is padding to write from, as much as there mostly is.
 var linefeeds = bytes.Repeat([]byte{'\n'}, 128<<10)
 
 // A path is what the way to one server, and that server, do with a refused record.
@@ -71,20 +71,29 @@ var hidden = path{pad: exactPadding}
 // hides reports whether the end of a connection does not show a refusal.
 func (p path) hides() bool { return !p.resets && !p.skips }
 
-// padding returns the bytes to send behind the last record on conn; largest is the
-// size of the largest record before them, which makes a server's buffer grow.
-func (p path) padding(conn Conn, largest int) []byte {
-	n := p.pad
+// padding returns how many LFs to send behind the last record on conn; largest is the
+// size of the largest record before them, which makes a server's buffer grow: fourfold,
+// until the record fits into it (9.3.4).
+func (p path) padding(conn Conn, largest int) int {
 	switch {
-	case largest > n:
-		n = 2 * largest
-	case n == exactPadding:
-		n -= conn.Pings() // there is room for so many LFs, and no more
+	case largest > p.pad:
+		return 4 * largest
+	case p.pad == exactPadding:
+		return p.pad - conn.Pings() // there is room for so many LFs, and no more
 	}
-	if n <= len(linefeeds) {
-		return linefeeds[:n]
+	return p.pad
+}
+
+// padBehind sends the padding.
+func (p path) padBehind(conn Conn, largest int) error {
+	for n := p.padding(conn, largest); n > 0; {
+		k, err := conn.Write(linefeeds[:min(n, len(linefeeds))])
+		if err != nil {
+			return err
+		}
+		n -= k
 	}
-	return bytes.Repeat([]byte{'\n'}, n)
+	return nil
 }
 
 // quiet waits, where resets do not reach us, for as long as a refusing server takes
@@ -309,7 +318,7 @@ func (d *Dispatcher) provoke(ctx context.Context, addr string, p path) (provoked
 	defer context.AfterFunc(ctx, conn.Discard)() // ends a write that waits
 	// One write, so that the record and the LFs lie in the same buffer of the
 	// server's, as they do at the end of a segment.
-	_, _ = conn.Write(append(append([]byte(nil), malformed...), p.padding(conn, 0)...)) // Done tells
+	_, _ = conn.Write(append([]byte(malformed), bytes.Repeat([]byte{'\n'}, p.padding(conn, 0))...)) // Done tells
 	if err := d.shown(ctx, conn); err != nil {
 		return 0, err
 	}
@@ -398,7 +407,7 @@ func (d *Dispatcher) send(ctx context.Context, conn Conn, records []byte, p path
 	if !d.quiet(ctx, conn, p) {
 		return true // the server had all records, and closed
 	}
-	if _, err := conn.Write(p.padding(conn, len(records))); err != nil {
+	if p.padBehind(conn, min(len(records), d.o.MaxRecord)) != nil {
 		return false
 	}
 	return conn.CloseWrite() == nil

@@ -1,0 +1,19 @@
+package delivery
+
+import "testing"
+
+// TestPaddingFillsAGrownBuffer: a refusal shows only if LFs remain unread, so there must
+// be as many as the server reads at once. 9.3.4's buffer of 128 KiB grows fourfold until
+// a record fits.
+func TestPaddingFillsAGrownBuffer(t *testing.T) {
+	p := path{pad: 128 << 10, resets: true}
+	for _, record := range []int{0, 128 << 10, 128<<10 + 1, 150 << 10, 300 << 10, 512<<10 + 1, 1 << 20} {
+		buffer := 128 << 10
+		for buffer < record {
+			buffer *= 4
+		}
+		if n := p.padding(&sinkConn{}, record); n < buffer {
+			t.Errorf("%d LFs behind a record of %d bytes, fewer than the %d that the server reads at once", n, record, buffer)
+		}
+	}
+}
