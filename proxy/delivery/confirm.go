@@ -24,7 +24,8 @@ const (
 // it is closed in a way that makes the server drop what it has not read.
 const discardGrace = time.Second
 
-// tailSize is how much of a stream the server's last read may hold.
+// tailSize is how much of a stream the server's last read may hold, unless its buffer
+// has grown.
 const tailSize = 128 << 10
 
 // witnessWait is how long to wait for another connection to the same server before
@@ -60,7 +61,7 @@ func (l *Lane) confirm(ctx context.Context, conn Conn, s *segment) {
 	largest := l.j.largest(s.start, s.end)
 	l.mu.Unlock()
 	l.set(laneClosing)
-	if path.hides() && l.tail(ctx, conn, s) {
+	if path.hides() && l.tail(ctx, conn, s, grown(tailSize, largest)) {
 		return
 	}
 
@@ -89,15 +90,15 @@ func (l *Lane) confirm(ctx context.Context, conn Conn, s *segment) {
 	})
 }
 
-// tail looks for malformed records in what the server reads last: where resets are
+// tail looks for malformed records in what the server reads last, size bytes: where resets are
 // hidden, their refusal would not show. It reports whether there were any; then
 // the segment has failed, and goes again without them.
-func (l *Lane) tail(ctx context.Context, conn Conn, s *segment) (found bool) {
+func (l *Lane) tail(ctx context.Context, conn Conn, s *segment, size int) (found bool) {
 	if l.d.o.AtMostOnce {
 		return false
 	}
 	l.mu.Lock()
-	from := l.j.boundaryBefore(max(s.start, s.end-tailSize))
+	from := l.j.boundaryBefore(max(s.start, s.end-int64(size)))
 	l.j.records(from, s.end, func(_, _ int64, _ *Writer, record []byte) bool {
 		found = ilp.Validate(record) != nil
 		return !found
@@ -166,7 +167,7 @@ func (l *Lane) end(ctx context.Context, conn Conn, w Witness, path path, largest
 	if !l.d.quiet(ctx, conn, path) {
 		return fmt.Errorf("QuestDB at %s closed the connection", conn.Addr())
 	}
-	if err := path.padBehind(conn, largest); err != nil {
+	if err := path.writePadding(conn, largest); err != nil {
 		return err
 	}
 	if err := conn.CloseWrite(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,7 +51,7 @@ var errUnclear = errors.New("QuestDB closes on a malformed record at times, and 
 // server's log, without a field.
 var malformed = []byte("questdb-ilp-proxy_path_check\n")
 
-// linefeeds is padding to write from, as much as there mostly is.
+// linefeeds is padding to write from: as much as the most of paddings.
 var linefeeds = bytes.Repeat([]byte{'\n'}, 128<<10)
 
 // A path is what the way to one server, and that server, do with a refused record.
@@ -72,20 +73,25 @@ var hidden = path{pad: exactPadding}
 func (p path) hides() bool { return !p.resets && !p.skips }
 
 // padding returns how many LFs to send behind the last record on conn; largest is the
-// size of the largest record before them, which makes a server's buffer grow: fourfold,
-// until the record fits into it (9.3.4).
+// size of the largest record before them.
 func (p path) padding(conn Conn, largest int) int {
-	switch {
-	case largest > p.pad:
-		return 4 * largest
-	case p.pad == exactPadding:
+	if p.pad == exactPadding {
 		return p.pad - conn.Pings() // there is room for so many LFs, and no more
 	}
-	return p.pad
+	return grown(p.pad, largest)
 }
 
-// padBehind sends the padding.
-func (p path) padBehind(conn Conn, largest int) error {
+// grown returns how much a server may read at once whose buffer was size bytes before a
+// record of largest: 9.3.4's grows fourfold until the record fits. 8.x's does not grow.
+func grown(size, largest int) int {
+	if largest > size {
+		return 4 * largest
+	}
+	return size
+}
+
+// writePadding sends the padding.
+func (p path) writePadding(conn Conn, largest int) error {
 	for n := p.padding(conn, largest); n > 0; {
 		k, err := conn.Write(linefeeds[:min(n, len(linefeeds))])
 		if err != nil {
@@ -318,7 +324,7 @@ func (d *Dispatcher) provoke(ctx context.Context, addr string, p path) (provoked
 	defer context.AfterFunc(ctx, conn.Discard)() // ends a write that waits
 	// One write, so that the record and the LFs lie in the same buffer of the
 	// server's, as they do at the end of a segment.
-	_, _ = conn.Write(append([]byte(malformed), bytes.Repeat([]byte{'\n'}, p.padding(conn, 0))...)) // Done tells
+	_, _ = conn.Write(slices.Concat(malformed, linefeeds[:p.padding(conn, 0)])) // Done tells
 	if err := d.shown(ctx, conn); err != nil {
 		return 0, err
 	}
@@ -407,7 +413,7 @@ func (d *Dispatcher) send(ctx context.Context, conn Conn, records []byte, p path
 	if !d.quiet(ctx, conn, p) {
 		return true // the server had all records, and closed
 	}
-	if p.padBehind(conn, min(len(records), d.o.MaxRecord)) != nil {
+	if p.writePadding(conn, min(len(records), d.o.MaxRecord)) != nil {
 		return false
 	}
 	return conn.CloseWrite() == nil

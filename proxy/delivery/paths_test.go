@@ -4,7 +4,7 @@ import "testing"
 
 // TestPaddingFillsAGrownBuffer: a refusal shows only if LFs remain unread, so there must
 // be as many as the server reads at once. 9.3.4's buffer of 128 KiB grows fourfold until
-// a record fits.
+// a record fits; 8.x's does not grow, and it refuses more LFs than fill it.
 func TestPaddingFillsAGrownBuffer(t *testing.T) {
 	p := path{pad: 128 << 10, resets: true}
 	for _, record := range []int{0, 128 << 10, 128<<10 + 1, 150 << 10, 300 << 10, 512<<10 + 1, 1 << 20} {
@@ -15,5 +15,9 @@ func TestPaddingFillsAGrownBuffer(t *testing.T) {
 		if n := p.padding(&sinkConn{}, record); n < buffer {
 			t.Errorf("%d LFs behind a record of %d bytes, fewer than the %d that the server reads at once", n, record, buffer)
 		}
+	}
+	p.pad = exactPadding
+	if n := p.padding(&sinkConn{}, 1<<20); n != exactPadding {
+		t.Errorf("%d LFs for 8.x, want %d", n, exactPadding)
 	}
 }
