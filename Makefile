@@ -163,6 +163,7 @@ fmt: ## Check that gofmt would change nothing
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
 	  if [[ -n $$out ]]; then printf 'gofmt would change:\n%s\n' "$$out" >&2; exit 1; fi
 vet: ## Run go vet
+	@if git grep -n 'synctest\.Test(' -- '*_test.go'; then echo 'use bubble.Test, see e2e/bubble' >&2; exit 1; fi
 	go vet ./...
 	go vet -tags kubernetes ./e2e/kubernetes
 staticcheck: ## Run staticcheck, of the version in go.mod

@@ -12,8 +12,9 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"questdb-ilp-proxy/e2e/bubble"
 )
 
 var testChallenge = strings.Repeat(" !~0123456789ABC", ChallengeSize/16)
@@ -228,7 +229,7 @@ func TestHandshakeTimeouts(t *testing.T) {
 		}, context.Canceled, ErrNoChallenge, 3 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				ctx, cancel := c.ctx(t.Context())
 				defer cancel()
 				client, server := net.Pipe()
@@ -249,7 +250,7 @@ func TestHandshakeTimeouts(t *testing.T) {
 }
 
 func TestProbationSurvivedTakesItsTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
 		defer client.Close()
 		defer server.Close()

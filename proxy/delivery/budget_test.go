@@ -5,6 +5,8 @@ import (
 	"errors"
 	"testing"
 	"testing/synctest"
+
+	"questdb-ilp-proxy/e2e/bubble"
 )
 
 func TestBudgetKeepsGuarantees(t *testing.T) {
@@ -32,7 +34,7 @@ func TestBudgetKeepsGuarantees(t *testing.T) {
 }
 
 func TestBudgetServesInOrder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := NewBudget(100)
 		s := b.NewShare(0)
 		if !s.TryAcquire(100) {
@@ -67,7 +69,7 @@ func TestBudgetServesInOrder(t *testing.T) {
 }
 
 func TestBudgetFullShareDoesNotBlockOthers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := NewBudget(100)
 		stuck, other := b.NewShare(10), b.NewShare(10)
 		if !stuck.TryAcquire(90) || !other.TryAcquire(10) {
@@ -119,7 +121,7 @@ func TestBudgetMisusePanics(t *testing.T) {
 }
 
 func TestBudgetKnowsWhoseMemoryIsWanted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := NewBudget(100)
 		large, small, idle, apart := b.NewShare(20), b.NewShare(20), b.NewShare(20), b.NewShare(20)
 		apart.most = 20

@@ -5,12 +5,12 @@ import (
 	"context"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"questdb-ilp-proxy/e2e/bubble"
 	"questdb-ilp-proxy/proxy/upstream"
 )
 
@@ -153,7 +153,7 @@ func TestSlowClose(t *testing.T) {
 		"too late":    {busy: 15 * time.Minute, settle: 45 * time.Minute, again: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				s := newSimServer(1)
 				rejects := &memoryRejects{}
 				d := newDispatcher(t, s, Options{Rejects: rejects, ConfirmInterval: time.Second})
@@ -183,7 +183,7 @@ func TestSlowClose(t *testing.T) {
 // and have not been told of the last records yet: both wake them, in either order.
 func TestDrainSeesWhatCameJustBefore(t *testing.T) {
 	for range 500 { // what it is about takes some dozen tries
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			d := newDispatcher(t, sink{}, Options{Lanes: 1, AtMostOnce: true}) // nothing waits for the settle time
 			put(t, d.NewWriter("w", nil), "t n=1i 1\n")
 			if left, _ := d.Drain(t.Context()); left != 0 {

@@ -9,9 +9,9 @@ import (
 	"math/rand/v2"
 	"runtime/debug"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"questdb-ilp-proxy/e2e/bubble"
 	"questdb-ilp-proxy/proxy/rejected"
 )
 
@@ -47,7 +47,7 @@ func TestModel(t *testing.T) {
 	}
 	for _, seed := range seeds {
 		ok := t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { history(t, seed) })
+			bubble.Test(t, func(t *testing.T) { history(t, seed) })
 		})
 		if !ok {
 			t.Fatalf("repeat it with: go test ./proxy/delivery -run TestModel -seed %d -histories 1", seed)

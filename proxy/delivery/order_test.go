@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"questdb-ilp-proxy/e2e/bubble"
 )
 
 // TestNothingOvertakesWhatAGivenUpConnectionHolds stops a server behind a relay, has a
@@ -13,7 +14,7 @@ import (
 // connection, and lets the server go on at every moment around the next connection's.
 func TestNothingOvertakesWhatAGivenUpConnectionHolds(t *testing.T) {
 	for ms := 200; ms < 500; ms++ {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			s := newSimServer(uint64(ms))
 			s.relay = true
 			d := newDispatcher(t, s, Options{Rejects: &memoryRejects{}, ConfirmInterval: 300 * time.Millisecond})

@@ -5,8 +5,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"questdb-ilp-proxy/e2e/bubble"
 )
 
 // counted counts the proofs that were asked for.
@@ -29,7 +30,7 @@ func (c *counted) ProveSoon(ctx context.Context, addr string) error {
 // memory of it, and the end of the proxy.
 func TestProofsAreUrgentWhereSomebodyWaits(t *testing.T) {
 	for _, c := range []struct{ starved, drained bool }{{}, {starved: true}, {drained: true}} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			s := &counted{simServer: newSimServer(1)}
 			d := newDispatcher(t, s, Options{Lanes: 1, Memory: 1 << 20, MaxRecord: 4 << 10, ConfirmInterval: 100 * time.Millisecond})
 			defer d.Close()

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"questdb-ilp-proxy/e2e/bubble"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -80,7 +82,7 @@ func pass(d time.Duration) {
 }
 
 func TestFirstAtOnceThenOneLinePerInterval(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, out := newTestLimiter()
 		say := func(n int) {
 			l.Log(t.Context(), slog.LevelWarn, "fragment", "fragment discarded", slog.Int("bytes", n))
@@ -117,7 +119,7 @@ func TestFirstAtOnceThenOneLinePerInterval(t *testing.T) {
 }
 
 func TestKeysDoNotShareAnInterval(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, out := newTestLimiter()
 		for range 3 {
 			l.Log(t.Context(), slog.LevelInfo, "a", "A")
@@ -135,7 +137,7 @@ func TestKeysDoNotShareAnInterval(t *testing.T) {
 }
 
 func TestFlush(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, out := newTestLimiter()
 		l.Flush()
 		wantLines(t, out)
@@ -174,7 +176,7 @@ func (h blockingHandler) Handle(ctx context.Context, r slog.Record) error {
 // A log that is blocked (a full pipe) must not block those who are only counted, and Flush must not return before a
 // summary that was begun is written, or the end of the program would swallow it.
 func TestBlockedLog(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, out := newTestLimiter()
 		h := blockingHandler{l.logger.Handler(), make(chan struct{})}
 		l.logger = slog.New(h)
@@ -203,7 +205,7 @@ func TestBlockedLog(t *testing.T) {
 }
 
 func TestKeysAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, out := newTestLimiter()
 		l.maxKeys = 2
 		say := func(level slog.Level, key string) { l.Log(t.Context(), level, key, "about "+key) }
@@ -242,7 +244,7 @@ func TestKeysAreBounded(t *testing.T) {
 }
 
 func TestLongKeysAreCut(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, out := newTestLimiter()
 		long := strings.Repeat("k", 1<<20)
 		l.Log(t.Context(), slog.LevelInfo, long, "M")
@@ -279,7 +281,7 @@ func TestWithoutInterval(t *testing.T) {
 }
 
 func TestLogN(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, out := newTestLimiter()
 		l.LogN(t.Context(), slog.LevelInfo, "a", 0, "none")
 		l.LogN(t.Context(), slog.LevelInfo, "a", 3, "A")

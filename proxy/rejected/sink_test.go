@@ -11,10 +11,11 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"questdb-ilp-proxy/e2e/bubble"
 )
 
 // TestEveryByte has each byte alone, between others, and all of them at once.
@@ -108,7 +109,7 @@ func TestWorldReadableFileIsToldOf(t *testing.T) {
 }
 
 func TestToTheLog(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		reg := prometheus.NewRegistry()
 		s, err := Open(Options{Logger: slog.New(slog.NewTextHandler(&log, nil)), Metrics: NewMetrics(reg)})

@@ -15,6 +15,8 @@ import (
 	"testing/synctest"
 	"time"
 	"unicode/utf8"
+
+	"questdb-ilp-proxy/e2e/bubble"
 )
 
 func newTestPage(s Snapshot) *Page {
@@ -150,7 +152,7 @@ func TestVerdict(t *testing.T) {
 }
 
 func TestRates(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		p := newTestPage(Snapshot{})
 		var n atomic.Int64
 		p.o.Count = func() Counts { return Counts{Received: float64(n.Load()), Written: float64(n.Load()) / 2} }

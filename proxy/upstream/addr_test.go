@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"questdb-ilp-proxy/e2e/bubble"
 	"questdb-ilp-proxy/e2e/standin"
 )
 
@@ -50,7 +51,7 @@ func TestAcquireAddr(t *testing.T) {
 }
 
 func TestDeadAddressDoesNotHoldUpTheOthers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		pipes := newPipes(healthy)
 		var dead atomic.Int64
 		dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -89,7 +90,7 @@ func TestDeadAddressDoesNotHoldUpTheOthers(t *testing.T) {
 }
 
 func TestHurry(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		pipes := newPipes(healthy)
 		p, _ := startPool(t, Options{Addrs: []string{"10.0.0.1:9009"}, MinIdle: 1, Max: 6, Dial: pipes.dial})
 		idle := func(want int) {
@@ -125,7 +126,7 @@ func TestHurry(t *testing.T) {
 }
 
 func TestProbationOfATrustedServerIsShort(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		pipes := newPipes(healthy)
 		p, _ := startPool(t, Options{Addrs: []string{"10.0.0.1:9009"}, MinIdle: 0, Max: 4, Dial: pipes.dial})
 		takes := func(want time.Duration) {
@@ -209,7 +210,7 @@ func TestBlockedWriteEndsWithItsConnection(t *testing.T) {
 
 // Where a connection is no plain TCP, the kernel has nothing to say.
 func TestWitnessesThatAreNoPlainTCP(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		stop := make(chan struct{})
 		pipes := newPipes(func(nc net.Conn) {
 			accept(nc)

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"questdb-ilp-proxy/auth"
+	"questdb-ilp-proxy/e2e/bubble"
 )
 
 // These tests run whole pools in synctest bubbles, against servers at the other
@@ -183,7 +184,7 @@ func TestNoTightLoopWhateverTheServerDoes(t *testing.T) {
 	} {
 		for _, waiting := range []int{0, 50} {
 			t.Run(fmt.Sprintf("%s, %d waiting", name, waiting), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					pipes := newPipes(tc.script)
 					p, logs := startPool(t, Options{Addrs: []string{"10.0.0.1:9009"}, MinIdle: 2, Max: 16, Dial: pipes.dial})
 					ctx, cancel := context.WithCancel(t.Context())
@@ -235,7 +236,7 @@ func TestNoTightLoopWhateverTheServerDoes(t *testing.T) {
 }
 
 func TestWrongCredentialsAreSaidOnceClearly(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		pipes := newPipes(accept)
 		_, logs := startPool(t, Options{Addrs: []string{"10.0.0.1:9009"}, MinIdle: 2, Max: 4, Dial: pipes.dial})
 		time.Sleep(20 * time.Second)
@@ -253,7 +254,7 @@ func TestWrongCredentialsAreSaidOnceClearly(t *testing.T) {
 }
 
 func TestIdleConnectionsAreRenewedByAge(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		pipes := newPipes(healthy)
 		p, logs := startPool(t, Options{Addrs: []string{"10.0.0.1:9009"}, MinIdle: 2, Max: 4, Dial: pipes.dial})
 		held, err := p.Acquire(t.Context())
@@ -279,7 +280,7 @@ func TestIdleConnectionsAreRenewedByAge(t *testing.T) {
 }
 
 func TestIdleConnectionsAreRenewedWhereThereIsNoRoom(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		pipes := newPipes(healthy)
 		p, _ := startPool(t, Options{Addrs: []string{"10.0.0.1:9009"}, MinIdle: 2, Max: 2, Dial: pipes.dial})
 		time.Sleep(time.Hour)
@@ -307,7 +308,7 @@ func TestSlowChallengeMakesProbationLonger(t *testing.T) {
 }
 
 func TestServerRestartWhileIdleIsNoFailure(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		stop := make(chan struct{})
 		pipes := newPipes(func(nc net.Conn) {
 			accept(nc)
@@ -338,7 +339,7 @@ func TestServerRestartWhileIdleIsNoFailure(t *testing.T) {
 }
 
 func TestNotReadyFiveSecondsAfterTheLastConnection(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		pipes := newPipes(func(nc net.Conn) {
 			accept(nc)
 			time.Sleep(10 * time.Second)
@@ -364,7 +365,7 @@ func TestNotReadyFiveSecondsAfterTheLastConnection(t *testing.T) {
 }
 
 func TestAddressesAreTriedInOrder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		pipes := newPipes(healthy)
 		var firstUp atomic.Bool
 		dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -403,7 +404,7 @@ func TestAddressesAreTriedInOrder(t *testing.T) {
 }
 
 func TestNamesAreResolvedAndEachAddressTried(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		pipes := newPipes(healthy)
 		var tried []string
 		dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -445,7 +446,7 @@ func TestNamesAreResolvedAndEachAddressTried(t *testing.T) {
 }
 
 func TestAcquireServesInOrderAndTakesBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		pipes := newPipes(healthy)
 		p, _ := startPool(t, Options{Addrs: []string{"10.0.0.1:9009"}, MinIdle: 2, Max: 2, Dial: pipes.dial})
 		time.Sleep(time.Second)
@@ -494,7 +495,7 @@ func TestAcquireServesInOrderAndTakesBack(t *testing.T) {
 }
 
 func TestWithdrawnConnectionGoesToTheNext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		pipes := newPipes(healthy)
 		p, _ := startPool(t, Options{Addrs: []string{"10.0.0.1:9009"}, MinIdle: 0, Max: 1, Dial: pipes.dial})
 		if st := p.Status(); st.Ready || !strings.Contains(st.Reason, "asked for") {
@@ -518,7 +519,7 @@ func TestWithdrawnConnectionGoesToTheNext(t *testing.T) {
 }
 
 func TestCloseEndsEverything(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		pipes := newPipes(healthy)
 		p, _ := startPool(t, Options{Addrs: []string{"10.0.0.1:9009"}, MinIdle: 1, Max: 2, Dial: pipes.dial})
 		a, _ := p.Acquire(t.Context())

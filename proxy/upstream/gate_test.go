@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"questdb-ilp-proxy/e2e/bubble"
 )
 
 // recorder is a reporter for tests.
@@ -41,7 +43,7 @@ func testFailure(k kind) failure { return failure{kind: k, sentence: "because", 
 
 // inGate runs f in a bubble of its own with a gate that pauses 100 ms to 30 s.
 func inGate(t *testing.T, f func(t *testing.T, g *gate, r *recorder)) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := &recorder{}
 		g := newGate(100*time.Millisecond, 30*time.Second, r, func() {})
 		defer g.close()

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"questdb-ilp-proxy/e2e/bubble"
 	"questdb-ilp-proxy/e2e/standin"
 )
 
@@ -83,7 +84,7 @@ func delay(s *standin.Server, d time.Duration) {
 }
 
 func TestProofWhileTheGateIsShutFailsWithTheNextAttempt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		pipes := newPipes(healthy)
 		p, _ := startPool(t, Options{Addrs: []string{"10.0.0.1:9009"}, MinIdle: 0, Max: 4, Dial: pipes.dial})
 		prove := func() error { return p.Prove(t.Context(), "10.0.0.1:9009") }
@@ -111,7 +112,7 @@ func TestProofWhileTheGateIsShutFailsWithTheNextAttempt(t *testing.T) {
 }
 
 func TestProofsAreShared(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		pipes := newPipes(func(nc net.Conn) {
 			readLine(nc)
 			time.Sleep(100 * time.Millisecond)
@@ -175,7 +176,7 @@ func awaitMade(t *testing.T, p *Pool) {
 }
 
 func TestProofThatNobodyWaitsForIsNotMade(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		pipes := newPipes(healthy)
 		p, _ := startPool(t, Options{Addrs: []string{"10.0.0.1:9009"}, MinIdle: 0, Max: 1, Dial: pipes.dial})
 		c, err := p.Acquire(t.Context())
@@ -262,7 +263,7 @@ func TestLate(t *testing.T) {
 }
 
 func TestServersAreForgotten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		p, err := New(Options{Addrs: []string{"a:1"}, Key: testKey(t)})
 		if err != nil {
 			t.Fatal(err)

@@ -11,10 +11,12 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"questdb-ilp-proxy/e2e/bubble"
 )
 
 func TestProofsThatCanWaitAreShared(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		pipes := newPipes(healthy)
 		const addr = "10.0.0.1:9009"
 		p, _ := startPool(t, Options{Addrs: []string{addr}, MinIdle: 0, Max: 4, Dial: pipes.dial})
@@ -55,7 +57,7 @@ func TestProofsThatCanWaitAreShared(t *testing.T) {
 }
 
 func TestProofsAreKeptForThoseWhoUseManyConnections(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		pipes := newPipes(healthy)
 		const addr = "10.0.0.1:9009"
 		p, _ := startPool(t, Options{Addrs: []string{addr}, MinIdle: 2, Max: 8, Dial: pipes.dial})
@@ -129,7 +131,7 @@ func TestKeptProofsDoNotKeepTheOtherServer(t *testing.T) {
 		lanes int
 		away  func(context.Context) error
 	}{{8, refuses}, {2, refuses}, {8, silent}, {2, silent}} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			const preferred, other = "10.0.0.1:9009", "10.0.0.2:9009"
 			pipes := newPipes(healthy)
 			var up atomic.Bool
@@ -177,9 +179,11 @@ func TestKeptProofsDoNotKeepTheOtherServer(t *testing.T) {
 	}
 }
 
+// TestKeptProofsAreFew allows for one more than is wanted: a proof that is kept for who
+// waits may cross the connection that is being made for it.
 func TestKeptProofsAreFew(t *testing.T) {
-	for _, o := range []struct{ least, most, idle int }{{2, 16, 6}, {1, 8, 3}, {1, 3, 1}} {
-		synctest.Test(t, func(t *testing.T) {
+	for _, o := range []struct{ least, most, idle int }{{2, 16, 7}, {1, 8, 4}, {1, 3, 2}} {
+		bubble.Test(t, func(t *testing.T) {
 			pipes := newPipes(healthy)
 			const addr = "10.0.0.1:9009"
 			p, _ := startPool(t, Options{Addrs: []string{addr}, MinIdle: o.least, Max: o.most, Dial: pipes.dial})
@@ -211,7 +215,7 @@ func TestKeptProofsAreFew(t *testing.T) {
 }
 
 func TestProofThatIsToBeMadeLaterEndsWithThePool(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		pipes := newPipes(healthy)
 		const addr = "10.0.0.1:9009"
 		p, _ := startPool(t, Options{Addrs: []string{addr}, MinIdle: 0, Max: 4, Dial: pipes.dial})
@@ -232,7 +236,7 @@ func TestProofThatIsToBeMadeLaterEndsWithThePool(t *testing.T) {
 
 // TestProofThatWaitsHasItsTime has less time for an answer than a proof may wait.
 func TestProofThatWaitsHasItsTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		pipes := newPipes(healthy)
 		const addr = "10.0.0.1:9009"
 		p, _ := startPool(t, Options{Addrs: []string{addr}, MinIdle: 0, Max: 4, Dial: pipes.dial, AuthTimeout: 50 * time.Millisecond})
