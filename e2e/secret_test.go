@@ -140,15 +140,25 @@ func TestNoSecretInACrash(t *testing.T) {
 		"JWK":             common.With("ILP_UPSTREAM", db.ILP()+","+nowhere(t), "ILP_AUTH_JWK", jwk(t, key)),
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := proxytest.Start(t, env)
-			hide(t, p, key)
-			w := &watcher{t: t, p: p, token: adminToken}
-			w.control(env, "")
-			p.Send("t n=1i\nmalformed\n")
-			p.WaitMetric(arrive, proxytest.AtLeast(20), "handshakes_total", "result", "refused")
-			w.pages("key refused")
-			p.Signal(syscall.SIGABRT)
-			p.Wait(arrive)
+			var p *proxytest.Proxy
+			var w *watcher
+			// Go 1.26's own crash ends in another one now and then, where the signal finds
+			// the race detector at work.
+			for tries := 5; tries > 0; tries-- {
+				p = proxytest.Start(t, env)
+				hide(t, p, key)
+				w = &watcher{t: t, p: p, token: adminToken}
+				w.control(env, "")
+				p.Send("t n=1i\nmalformed\n")
+				p.WaitMetric(arrive, proxytest.AtLeast(20), "handshakes_total", "result", "refused")
+				w.pages("key refused")
+				p.Signal(syscall.SIGABRT)
+				p.Wait(arrive)
+				if !strings.Contains(p.Log(), "panic during panic") {
+					break
+				}
+				w.look("half a dump", p.Log())
+			}
 			w.dump()
 
 			// What the commands say of the same.

@@ -58,6 +58,7 @@ func (l *Lane) confirm(ctx context.Context, conn Conn, s *segment) {
 		}
 	}
 	l.j.close(s)
+	l.answered = max(l.answered, l.d.evidence.awaits(s))
 	largest := l.j.largest(s.start, s.end)
 	l.mu.Unlock()
 	l.set(laneClosing)
@@ -120,7 +121,7 @@ func (l *Lane) tookSegment(s *segment) {
 		l.d.log.Info("QuestDB takes records again")
 	}
 	if !l.d.quarantine.watching() && !l.d.refusals.watching() || l.d.o.AtMostOnce {
-		l.d.evidence.took(s.began)
+		l.d.evidence.took(s.lastKnown())
 		return
 	}
 	sources := map[source]bool{}
@@ -136,7 +137,7 @@ func (l *Lane) tookSegment(s *segment) {
 		l.d.quarantine.accepted(x.w, x.table)
 		l.d.refusals.accepted(x.table, s.began)
 	}
-	l.d.evidence.took(s.began)
+	l.d.evidence.took(s.lastKnown())
 }
 
 // witness notes who else is connected to conn's server. Where nobody is, as in a

@@ -263,8 +263,6 @@ func (d *Dispatcher) segmentSize() int64 {
 	switch {
 	case d.o.AtMostOnce:
 		return noLimit // it holds no memory: confirming now and then is enough to count by
-	case d.evidence.wanted.Load() > 0:
-		return leastSegment
 	}
 	busy := int64(0)
 	for _, l := range d.lanes {

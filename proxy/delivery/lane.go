@@ -54,6 +54,9 @@ type Lane struct {
 	handed bool
 	// still is signalled when no session writes any more.
 	still sync.Cond
+	// answered is for whom a segment was last ended before its time: a value of
+	// evidence.awaits.
+	answered int64
 	// verdicts are what became of settling segments; see confirm.go.
 	verdicts []verdict
 }
@@ -134,9 +137,10 @@ func (l *Lane) flush() {
 		}
 		conn := l.conn
 		l.mu.Unlock()
+		began := l.d.evidence.stamp()
 		n, err := conn.TryWrite(p)
 		l.mu.Lock()
-		l.wrote(n)
+		l.wrote(n, began)
 		if err != nil || n < len(p) {
 			// The lane's goroutine waits, or finds out what happened.
 			l.handed = true
@@ -157,10 +161,14 @@ func (l *Lane) stop() {
 	l.still.Broadcast()
 }
 
-// wrote accounts for n bytes that were written.
-func (l *Lane) wrote(n int) {
+// wrote accounts for n bytes that were written, and which began to be at a time that is
+// given if it matters.
+func (l *Lane) wrote(n int, began time.Time) {
 	if n == 0 {
 		return
+	}
+	if !began.IsZero() {
+		l.j.current().stamped = began
 	}
 	l.d.m.bytes.Add(float64(n))
 	l.d.m.records.Add(float64(l.j.wrote(n)))
@@ -190,6 +198,7 @@ func (l *Lane) finish() {
 // write and holds mu, which is let go of meanwhile.
 func (l *Lane) push(conn Conn, p []byte) error {
 	l.mu.Unlock()
+	began := l.d.evidence.stamp()
 	n, err := conn.TryWrite(p)
 	if err == nil && n < len(p) {
 		l.d.m.blocked.Inc()
@@ -200,7 +209,7 @@ func (l *Lane) push(conn Conn, p []byte) error {
 		l.set(laneOpen)
 	}
 	l.mu.Lock()
-	l.wrote(n)
+	l.wrote(n, began)
 	return err
 }
 
@@ -355,7 +364,8 @@ func (l *Lane) confirmWithin() time.Duration {
 	return d
 }
 
-// full reports whether the open segment has reached its size. Where memory is short
+// full reports whether the open segment has reached its size, or another lane waits for
+// what it would show: then it ends, but only one for each time that somebody asks. Where memory is short
 // and nothing is left to write, a third of that will do: then writers wait for what is
 // not settled. While there is something to write it is the server that they wait for,
 // and each segment costs that a connection at least. The caller holds mu.
@@ -363,6 +373,9 @@ func (l *Lane) full() bool {
 	s := l.j.current()
 	if s == nil || s.bytes == 0 {
 		return false
+	}
+	if l.d.evidence.awaits(s) > l.answered {
+		return true
 	}
 	size := l.d.segmentSize()
 	if l.j.idle() && l.share.Wanted() {
