@@ -14,6 +14,8 @@ import (
 // spoil its stack, and the program dies of SIGSEGV or "ThreadSanitizer: CHECK failed", now
 // and then, and prints little but registers. The race detector needs no second
 // processor to see a race: it looks at what orders two accesses, not at when they happened.
+// A mistake of another kind that takes two processors is not to be found here; nor should
+// a test that measures real time run in parallel with one that uses this.
 func Test(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
 	enter()

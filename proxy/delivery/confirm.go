@@ -58,7 +58,6 @@ func (l *Lane) confirm(ctx context.Context, conn Conn, s *segment) {
 		}
 	}
 	l.j.close(s)
-	l.answered = max(l.answered, l.d.evidence.awaits(s))
 	largest := l.j.largest(s.start, s.end)
 	l.mu.Unlock()
 	l.set(laneClosing)
@@ -79,7 +78,7 @@ func (l *Lane) confirm(ctx context.Context, conn Conn, s *segment) {
 	l.j.finish(s)
 	l.mu.Unlock()
 	l.trouble.accepted(s.end)
-	l.tookSegment(s)
+	l.tookSegment(s, conn.Addr())
 	l.d.m.closeSeconds.Observe(took.Seconds())
 	l.d.watchers.Go(func() {
 		defer w.Release()
@@ -115,13 +114,15 @@ func (l *Lane) tail(ctx context.Context, conn Conn, s *segment, size int) (found
 	return found
 }
 
-// tookSegment says that the server took all records of s.
-func (l *Lane) tookSegment(s *segment) {
+// tookSegment says that the server at addr took all records of s.
+func (l *Lane) tookSegment(s *segment, addr string) {
+	if s.records > 0 { // line feeds are taken by a server that refuses everything
+		defer l.d.evidence.took(addr, s.began)
+	}
 	if r := l.d.refusing.Load(); r != 0 && s.began.UnixNano() > r && l.d.refusing.CompareAndSwap(r, 0) {
 		l.d.log.Info("QuestDB takes records again")
 	}
 	if !l.d.quarantine.watching() && !l.d.refusals.watching() || l.d.o.AtMostOnce {
-		l.d.evidence.took(s.lastKnown())
 		return
 	}
 	sources := map[source]bool{}
@@ -137,7 +138,6 @@ func (l *Lane) tookSegment(s *segment) {
 		l.d.quarantine.accepted(x.w, x.table)
 		l.d.refusals.accepted(x.table, s.began)
 	}
-	l.d.evidence.took(s.lastKnown())
 }
 
 // witness notes who else is connected to conn's server. Where nobody is, as in a

@@ -76,7 +76,7 @@ type Dispatcher struct {
 	// refusing is when QuestDB was last seen to refuse everything: Unix nanoseconds, 0
 	// for never or not any more.
 	refusing atomic.Int64
-	// evidence tells that QuestDB takes records.
+	// evidence tells that a server takes records.
 	evidence evidence
 	unsaved  atomic.Int64
 

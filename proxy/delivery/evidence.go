@@ -2,81 +2,72 @@ package delivery
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// evidence is what the lanes know together of whether QuestDB takes any records.
+const (
+	// awaitOthers is how long to wait for another lane's records to be accepted.
+	awaitOthers = 3 * time.Second
+	// evidenceAfter is how long a lane's segment takes at the most while another one
+	// waits for what it shows: two of these, of which the second begins after the
+	// question, fit into awaitOthers. It must not be shorter: whoever sends nothing but
+	// refused records could make all lanes end segment after segment; and what a server
+	// in trouble takes here and there must not look like many proofs.
+	evidenceAfter = time.Second
+	// mostServers bounds the servers of which evidence is remembered.
+	mostServers = 64
+)
+
+// evidence is what the lanes know together of whether a server takes any records.
 type evidence struct {
-	// latest is when records began to be written that were all taken, at the latest as
-	// far as is known: Unix nanoseconds. When their connection ended says less: a server
-	// that refuses everything now may have read them before.
-	latest atomic.Int64
+	mu sync.Mutex
+	// latest is, by server, when the youngest connection began whose records were all
+	// taken. When it ended says less: a server that refuses everything now may have read
+	// them before. What went to another server says nothing.
+	latest map[string]time.Time
 	came   broadcast
-	// wanted is above 0 while a lane waits for evidence: that something was taken which
-	// was written after asked, in Unix nanoseconds.
+	// wanted is above 0 while a lane waits for evidence.
 	wanted atomic.Int32
-	asked  atomic.Int64
 }
 
-// ask says that something has to be written after t and be taken, until done is called.
-func (e *evidence) ask(t time.Time) (done func()) {
-	raise(&e.asked, t.UnixNano())
-	e.wanted.Add(1)
-	return func() { e.wanted.Add(-1) }
-}
-
-// stamp returns the time, if somebody waits for what is written now to be taken.
-func (e *evidence) stamp() time.Time {
-	if e.wanted.Load() == 0 {
-		return time.Time{}
+// took says that the server at addr took all records of a connection on which the first
+// was written at began, or later.
+func (e *evidence) took(addr string, began time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !began.After(e.latest[addr]) {
+		return
 	}
-	return time.Now()
-}
-
-// awaits returns what the records of s that were written last would be evidence for, if
-// somebody waits for that: another value each time that somebody asks; else 0.
-func (e *evidence) awaits(s *segment) int64 {
-	if asked := e.asked.Load(); e.wanted.Load() > 0 && s.stamped.After(time.Unix(0, asked)) {
-		return asked
+	if e.latest == nil || len(e.latest) >= mostServers {
+		e.latest = map[string]time.Time{} // addresses of a name may come and go for ever
 	}
-	return 0
+	e.latest[addr] = began
+	e.came.broadcast()
 }
 
-// took says that QuestDB took all records of a connection, of which some were written
-// at that time or later.
-func (e *evidence) took(at time.Time) {
-	if raise(&e.latest, at.UnixNano()) {
-		e.came.broadcast()
-	}
+// since reports whether the server at addr took records that were written after t.
+func (e *evidence) since(addr string, t time.Time) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.latest[addr].After(t)
 }
 
-// raise makes v at least n, and reports whether it was less.
-func raise(v *atomic.Int64, n int64) bool {
-	for {
-		old := v.Load()
-		if n <= old {
-			return false
-		}
-		if v.CompareAndSwap(old, n) {
-			return true
-		}
-	}
-}
-
-// since reports whether QuestDB took records that were written after t.
-func (e *evidence) since(t time.Time) bool { return e.latest.Load() > t.UnixNano() }
-
-// await waits until QuestDB has taken records that were written after t by other
-// lanes than l, at most for d.
-func (d *Dispatcher) await(ctx context.Context, l *Lane, t time.Time, most time.Duration) (ok bool) {
-	defer d.evidence.ask(t)()
-	deadline := time.NewTimer(most)
+// await waits until the server at addr has taken records that were written after t by
+// other lanes than l, at most for awaitOthers.
+func (d *Dispatcher) await(ctx context.Context, l *Lane, addr string, t time.Time) (ok bool) {
+	d.evidence.wanted.Add(1)
+	defer d.evidence.wanted.Add(-1)
+	deadline := time.NewTimer(awaitOthers)
 	defer deadline.Stop()
 	for d.othersBusy(l) {
 		next := d.evidence.came.wait()
-		if d.evidence.since(t) {
+		if d.evidence.since(addr, t) {
 			return true
+		}
+		for _, o := range d.lanes {
+			o.nudge() // so that they look at the age of their segments
 		}
 		select {
 		case <-next:

@@ -29,8 +29,6 @@ const (
 	longestRun = 16
 	// trialLimit is how long the server may take to answer a trial.
 	trialLimit = 30 * time.Second
-	// otherLanes is how long to wait for another lane's records to be accepted.
-	otherLanes = time.Second
 )
 
 // A suspect is a record that seems to be refused, or one to compare it with.
@@ -59,7 +57,7 @@ func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
 	if l.inTrouble(culprit) {
 		p.needed = weakProofs
 	}
-	if p.times > 0 && l.d.evidence.since(p.refused) {
+	if p.times > 0 && l.d.evidence.since(addr, p.refused) {
 		p.held++ // since the last attempt
 	}
 	for attempt := 1; p.held < p.needed; attempt++ {
@@ -238,7 +236,7 @@ func (l *Lane) compare(ctx context.Context, addr string, before []byte, t time.T
 		answer, err := l.try(ctx, addr, before)
 		return answer == taken && err == nil, true
 	}
-	ok = l.d.await(ctx, l, t, otherLanes)
+	ok = l.d.await(ctx, l, addr, t)
 	return ok, ok
 }
 

@@ -69,18 +69,8 @@ type segment struct {
 	before int64
 	// began is when the connection was taken, before anything was written to it.
 	began time.Time
-	// stamped is when the last write to it began that is of use as evidence.
-	stamped time.Time
 	// records and bytes are how many were written, without those skipped.
 	records, bytes int64
-}
-
-// lastKnown is a time after which records were written to s.
-func (s *segment) lastKnown() time.Time {
-	if s.stamped.After(s.began) {
-		return s.stamped
-	}
-	return s.began
 }
 
 // A hole is a record that was set aside, or several in a row that are saved.

@@ -54,9 +54,6 @@ type Lane struct {
 	handed bool
 	// still is signalled when no session writes any more.
 	still sync.Cond
-	// answered is for whom a segment was last ended before its time: a value of
-	// evidence.awaits.
-	answered int64
 	// verdicts are what became of settling segments; see confirm.go.
 	verdicts []verdict
 }
@@ -130,17 +127,20 @@ func (l *Lane) flush() {
 		return
 	}
 	l.writing = true
-	for l.conn != nil && !l.full() {
+	full := false
+	for l.conn != nil {
+		if full = l.full(); full {
+			break
+		}
 		p := l.j.pending(l.limit)
 		if len(p) == 0 {
 			break
 		}
 		conn := l.conn
 		l.mu.Unlock()
-		began := l.d.evidence.stamp()
 		n, err := conn.TryWrite(p)
 		l.mu.Lock()
-		l.wrote(n, began)
+		l.wrote(n)
 		if err != nil || n < len(p) {
 			// The lane's goroutine waits, or finds out what happened.
 			l.handed = true
@@ -150,7 +150,7 @@ func (l *Lane) flush() {
 		}
 	}
 	l.stop()
-	if l.full() {
+	if full {
 		l.nudge()
 	}
 }
@@ -161,44 +161,43 @@ func (l *Lane) stop() {
 	l.still.Broadcast()
 }
 
-// wrote accounts for n bytes that were written, and which began to be at a time that is
-// given if it matters.
-func (l *Lane) wrote(n int, began time.Time) {
+// wrote accounts for n bytes that were written.
+func (l *Lane) wrote(n int) {
 	if n == 0 {
 		return
-	}
-	if !began.IsZero() {
-		l.j.current().stamped = began
 	}
 	l.d.m.bytes.Add(float64(n))
 	l.d.m.records.Add(float64(l.j.wrote(n)))
 }
 
 // finish does the writes that a session left to the lane, waiting for the
-// server as long as the connection lives.
-func (l *Lane) finish() {
+// server as long as the connection lives. It reports whether the segment is full.
+func (l *Lane) finish() (full bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.writing && !l.handed {
-		return // a session is at it
+		return false // a session is at it
 	}
 	cut := l.handed // maybe in the middle of a record
 	l.writing = true
 	defer l.stop()
-	for l.conn != nil && (cut || !l.full()) {
+	for l.conn != nil {
+		if full = l.full(); full && !cut {
+			return true
+		}
 		p := l.j.pending(l.limit)
 		if len(p) == 0 || l.push(l.conn, p) != nil {
-			return // after an error, conn.Done follows
+			return full // after an error, conn.Done follows
 		}
 		cut = false
 	}
+	return false
 }
 
 // push writes p to the end, waiting if need be. The caller has the right to
 // write and holds mu, which is let go of meanwhile.
 func (l *Lane) push(conn Conn, p []byte) error {
 	l.mu.Unlock()
-	began := l.d.evidence.stamp()
 	n, err := conn.TryWrite(p)
 	if err == nil && n < len(p) {
 		l.d.m.blocked.Inc()
@@ -209,7 +208,7 @@ func (l *Lane) push(conn Conn, p []byte) error {
 		l.set(laneOpen)
 	}
 	l.mu.Lock()
-	l.wrote(n, began)
+	l.wrote(n)
 	return err
 }
 
@@ -304,7 +303,7 @@ func (l *Lane) carry(ctx context.Context, conn Conn) {
 	defer quiet.Stop()
 	overdue, seen, rested := false, int64(0), false
 	for {
-		l.finish()
+		full := l.finish()
 		if l.judge() { // an older segment failed, and this one with it
 			l.abandon(conn, s)
 			return
@@ -313,7 +312,7 @@ func (l *Lane) carry(ctx context.Context, conn Conn) {
 		l.mu.Lock()
 		idle, written := l.j.idle(), s.bytes > 0
 		last = last && idle
-		due := l.full() || overdue || l.j.sent >= l.limit || last
+		due := full || l.full() || overdue || l.j.sent >= l.limit || last
 		l.mu.Unlock()
 		switch {
 		case due && written:
@@ -364,8 +363,8 @@ func (l *Lane) confirmWithin() time.Duration {
 	return d
 }
 
-// full reports whether the open segment has reached its size, or another lane waits for
-// what it would show: then it ends, but only one for each time that somebody asks. Where memory is short
+// full reports whether the open segment has reached its size, or its age while another
+// lane waits for what it shows. Where memory is short
 // and nothing is left to write, a third of that will do: then writers wait for what is
 // not settled. While there is something to write it is the server that they wait for,
 // and each segment costs that a connection at least. The caller holds mu.
@@ -374,7 +373,7 @@ func (l *Lane) full() bool {
 	if s == nil || s.bytes == 0 {
 		return false
 	}
-	if l.d.evidence.awaits(s) > l.answered {
+	if l.d.evidence.wanted.Load() > 0 && time.Since(s.began) >= evidenceAfter {
 		return true
 	}
 	size := l.d.segmentSize()

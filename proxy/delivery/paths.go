@@ -392,7 +392,7 @@ func (d *Dispatcher) try(ctx context.Context, addr string, records []byte, p pat
 	switch {
 	case end.Clean():
 		if len(records) > 0 {
-			d.evidence.took(began)
+			d.evidence.took(addr, began)
 		}
 		return taken, nil
 	case !d.lives(ctx, addr, w, time.Now()):
