@@ -260,8 +260,7 @@ func (d *Dispatcher) othersBusy(l *Lane) bool {
 // memory is short, it has to be confirmed, and so freed, sooner; but not by so little
 // that QuestDB is busy with connections.
 func (d *Dispatcher) segmentSize() int64 {
-	switch {
-	case d.o.AtMostOnce:
+	if d.o.AtMostOnce {
 		return noLimit // it holds no memory: confirming now and then is enough to count by
 	}
 	busy := int64(0)

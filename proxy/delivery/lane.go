@@ -364,10 +364,10 @@ func (l *Lane) confirmWithin() time.Duration {
 }
 
 // full reports whether the open segment has reached its size, or its age while another
-// lane waits for what it shows. Where memory is short
-// and nothing is left to write, a third of that will do: then writers wait for what is
-// not settled. While there is something to write it is the server that they wait for,
-// and each segment costs that a connection at least. The caller holds mu.
+// lane waits for what it shows. Where memory is short and nothing is left to write, a third
+// of that size will do: then writers wait for what is not settled. While there is something
+// to write it is the server that they wait for, and each segment costs that a connection at
+// least. The caller holds mu.
 func (l *Lane) full() bool {
 	s := l.j.current()
 	if s == nil || s.bytes == 0 {
