@@ -116,6 +116,7 @@ func (l *Lane) tail(ctx context.Context, conn Conn, s *segment, size int) (found
 
 // tookSegment says that the server at addr took all records of s.
 func (l *Lane) tookSegment(s *segment, addr string) {
+	l.ailing.Store(false)
 	if s.records > 0 { // line feeds are taken by a server that refuses everything
 		defer l.d.evidence.took(addr, s.began)
 	}

@@ -256,6 +256,17 @@ func (d *Dispatcher) othersBusy(l *Lane) bool {
 	return false
 }
 
+// othersWell reports whether another lane has something to deliver, and no connection of
+// it has failed since a segment was taken.
+func (d *Dispatcher) othersWell(l *Lane) bool {
+	for _, o := range d.lanes {
+		if o != l && laneState(o.state.Load()) != laneIdle && !o.ailing.Load() {
+			return true
+		}
+	}
+	return false
+}
+
 // segmentSize returns how many bytes a lane writes to one connection. When
 // memory is short, it has to be confirmed, and so freed, sooner; but not by so little
 // that QuestDB is busy with connections.

@@ -8,8 +8,11 @@ import (
 )
 
 const (
-	// awaitOthers is how long to wait for another lane's records to be accepted.
+	// awaitOthers is how long to wait for another lane's records to be accepted; awaitNone
+	// where no lane has had any accepted since one of its connections failed: then it is
+	// most likely the server.
 	awaitOthers = 3 * time.Second
+	awaitNone   = time.Second
 	// evidenceAfter is how long a lane's segment takes at the most while another one
 	// waits for what it shows: two of these, of which the second begins after the
 	// question, fit into awaitOthers. It must not be shorter: whoever sends nothing but
@@ -59,7 +62,8 @@ func (e *evidence) since(addr string, t time.Time) bool {
 func (d *Dispatcher) await(ctx context.Context, l *Lane, addr string, t time.Time) (ok bool) {
 	d.evidence.wanted.Add(1)
 	defer d.evidence.wanted.Add(-1)
-	deadline := time.NewTimer(awaitOthers)
+	began := time.Now()
+	deadline := time.NewTimer(awaitNone)
 	defer deadline.Stop()
 	for d.othersBusy(l) {
 		next := d.evidence.came.wait()
@@ -72,7 +76,11 @@ func (d *Dispatcher) await(ctx context.Context, l *Lane, addr string, t time.Tim
 		select {
 		case <-next:
 		case <-deadline.C:
-			return false
+			more := awaitOthers - time.Since(began)
+			if more <= 0 || !d.othersWell(l) {
+				return false
+			}
+			deadline.Reset(more)
 		case <-ctx.Done():
 			return false
 		}

@@ -41,6 +41,7 @@ func (l *Lane) failed(ctx context.Context, conn Conn, s *segment, err error) {
 		return // the lane ends: what is not settled stays in the journal
 	}
 	l.d.m.failures.Inc()
+	l.ailing.Store(true)
 	l.interval = firstInterval
 	lives := l.d.lives(ctx, conn.Addr(), w, ended)
 	w.Release() // what follows may take long

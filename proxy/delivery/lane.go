@@ -28,6 +28,9 @@ type Lane struct {
 	// state is what the lane does or waits for: a laneState.
 	state atomic.Int32
 
+	// ailing is set while a connection has failed and no segment was taken since.
+	ailing atomic.Bool
+
 	sessions int // guarded by d.mu
 
 	// The lane's goroutine's own.
