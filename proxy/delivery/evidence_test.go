@@ -92,6 +92,28 @@ func TestLineFeedsShowNothing(t *testing.T) {
 	})
 }
 
+// TestServerTroubleIsSeenSoon has a server's disk fill up: then no lane is well, and there
+// is no point in waiting for what another one may show.
+func TestServerTroubleIsSeenSoon(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s := newSimServer(1)
+		d := newDispatcher(t, s, Options{Lanes: 8})
+		defer d.Close()
+		stop := writeAlong(t, d, 8, 200*time.Millisecond, "good n=1i\n", 1)
+		<-time.After(10 * time.Second)
+		s.change(func() { s.full = true })
+		began := time.Now()
+		for d.refusing.Load() == 0 && time.Since(began) < time.Minute {
+			<-time.After(10 * time.Millisecond)
+		}
+		if took := time.Since(began); took > 5*awaitNone+awaitOthers {
+			t.Errorf("seen after %v", took)
+		}
+		s.change(func() { s.full = false })
+		stop()
+	})
+}
+
 func TestEvidenceIsOfOneServer(t *testing.T) {
 	var e evidence
 	began := time.Now()
