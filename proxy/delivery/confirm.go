@@ -114,10 +114,11 @@ func (l *Lane) tail(ctx context.Context, conn Conn, s *segment, size int) (found
 	return found
 }
 
-// tookSegment says that the server at addr took all records of s.
+// tookSegment says that the server at addr took all records of s. Line feeds are no
+// records: a server that refuses everything takes them too.
 func (l *Lane) tookSegment(s *segment, addr string) {
-	l.ailing.Store(false)
-	if s.records > 0 { // line feeds are taken by a server that refuses everything
+	l.ailing.Store(s.records == 0)
+	if s.records > 0 {
 		defer l.d.evidence.took(addr, s.began)
 	}
 	if r := l.d.refusing.Load(); r != 0 && s.began.UnixNano() > r && l.d.refusing.CompareAndSwap(r, 0) {

@@ -257,7 +257,7 @@ func (d *Dispatcher) othersBusy(l *Lane) bool {
 }
 
 // othersWell reports whether another lane has something to deliver, and no connection of
-// it has failed since a segment was taken.
+// it has failed since records of it were taken.
 func (d *Dispatcher) othersWell(l *Lane) bool {
 	for _, o := range d.lanes {
 		if o != l && laneState(o.state.Load()) != laneIdle && !o.ailing.Load() {

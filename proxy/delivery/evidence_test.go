@@ -64,7 +64,7 @@ func TestAnotherLaneShowsThatRecordsAreTaken(t *testing.T) {
 		if n := s.n.Load() - before; n > 0 {
 			t.Errorf("%d connections ended in a minute although nothing is refused any more", n)
 		}
-		stop()
+		stop(d)
 	})
 }
 
@@ -88,7 +88,7 @@ func TestLineFeedsShowNothing(t *testing.T) {
 			t.Errorf("set aside: %q (%s)", all[0].Bytes, all[0].Detail)
 		}
 		s.change(func() { s.full = false })
-		stop()
+		stop(d)
 	})
 }
 
@@ -99,7 +99,8 @@ func TestServerTroubleIsSeenSoon(t *testing.T) {
 		s := newSimServer(1)
 		d := newDispatcher(t, s, Options{Lanes: 8})
 		defer d.Close()
-		stop := writeAlong(t, d, 8, 200*time.Millisecond, "good n=1i\n", 1)
+		feeds := writeAlong(t, d, 1, 200*time.Millisecond, "\n", 0) // taken all the same
+		stop := writeAlong(t, d, 7, 200*time.Millisecond, "good n=1i\n", 1)
 		<-time.After(10 * time.Second)
 		s.change(func() { s.full = true })
 		began := time.Now()
@@ -110,8 +111,28 @@ func TestServerTroubleIsSeenSoon(t *testing.T) {
 			t.Errorf("seen after %v", took)
 		}
 		s.change(func() { s.full = false })
-		stop()
+		feeds(nil)
+		stop(d)
 	})
+}
+
+func TestOneRefusalIsHeldOnce(t *testing.T) {
+	var tr trouble
+	p := tr.against("a", 100)
+	p.refuse()
+	p.hold()
+	p.hold() // it was not refused again
+	if p.times != 1 || p.held != 1 {
+		t.Errorf("%+v", p)
+	}
+	p.refuse()
+	p.hold()
+	if p = tr.against("a", 100); p.times != 2 || p.held != 2 {
+		t.Errorf("%+v", p)
+	}
+	if p = tr.against("b", 100); p.times != 0 || p.held != 0 {
+		t.Errorf("another server: %+v", p)
+	}
 }
 
 func TestEvidenceIsOfOneServer(t *testing.T) {
@@ -131,9 +152,9 @@ func TestEvidenceIsOfOneServer(t *testing.T) {
 	}
 }
 
-// writeAlong has writers write record, until the function that it returns is called;
-// that delivers everything.
-func writeAlong(t *testing.T, d *Dispatcher, writers int, every time.Duration, record string, records int) (stop func()) {
+// writeAlong has writers write record, until the function that it returns is called; that
+// drains the Dispatcher that it is given.
+func writeAlong(t *testing.T, d *Dispatcher, writers int, every time.Duration, record string, records int) (stop func(*Dispatcher)) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for i := range writers {
@@ -151,9 +172,12 @@ func writeAlong(t *testing.T, d *Dispatcher, writers int, every time.Duration, r
 			}
 		})
 	}
-	return func() {
+	return func(d *Dispatcher) {
 		cancel()
 		wg.Wait()
+		if d == nil {
+			return
+		}
 		limit, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		if left, _ := d.Drain(limit); left != 0 {

@@ -52,13 +52,13 @@ func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
 	culprit := l.suspect(start, end)
 	before, next, run := l.comparisons(culprit)
 	l.mu.Unlock()
-	p := l.trouble.against(start)
+	p := l.trouble.against(addr, start)
 	table, hasTable := ilp.Table(culprit.record)
 	if l.inTrouble(culprit) {
 		p.needed = weakProofs
 	}
 	if p.times > 0 && l.d.evidence.since(addr, p.refused) {
-		p.held++ // since the last attempt
+		p.hold() // since the last attempt
 	}
 	for attempt := 1; p.held < p.needed; attempt++ {
 		// Twice every other time: connections that take turns at the server's workers,
@@ -75,14 +75,13 @@ func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
 				p.needed = weakProofs
 			}
 		}
-		p.times++
-		p.refused = time.Now()
+		p.refuse()
 		if hasTable {
 			l.d.refusals.refused(culprit.w, table, p.refused)
 		}
 		switch ok, tried := l.compare(ctx, addr, before, p.refused); {
 		case ok:
-			p.held++
+			p.hold()
 			if l.inTrouble(culprit) { // what was just accepted may show that
 				p.needed = weakProofs
 			}

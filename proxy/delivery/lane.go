@@ -28,7 +28,7 @@ type Lane struct {
 	// state is what the lane does or waits for: a laneState.
 	state atomic.Int32
 
-	// ailing is set while a connection has failed and no segment was taken since.
+	// ailing is set while a connection has failed and no record was taken since.
 	ailing atomic.Bool
 
 	sessions int // guarded by d.mu
@@ -266,6 +266,7 @@ func (l *Lane) await(ctx context.Context) bool {
 		case pending:
 			return true
 		case settled && last:
+			l.set(laneIdle) // nobody is to wait for it
 			return false
 		case settled:
 			l.set(laneIdle)

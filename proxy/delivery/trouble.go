@@ -20,21 +20,38 @@ type trouble struct {
 	wait  bool // a pause is due
 }
 
-// proof is the evidence against one record.
+// proof is the evidence against one record, of one server.
 type proof struct {
 	start int64
+	addr  string
 	// refused is when it was refused last, times how often.
 	refused time.Time
 	times   int
-	// held counts how often another record was accepted after that, and needed is
-	// how often that has to be.
+	// held counts after how many of those times another record was accepted, needed is
+	// how many it has to be, and told is set once it was after the last one.
 	held, needed int
+	told         bool
 }
 
-// against returns the evidence against the record that begins at start.
-func (t *trouble) against(start int64) *proof {
-	if t.evidence.start != start || t.evidence.needed == 0 {
-		t.evidence = proof{start: start, needed: proofs}
+// refuse says that the record was refused.
+func (p *proof) refuse() {
+	p.times++
+	p.refused, p.told = time.Now(), false
+}
+
+// hold says that another record was accepted after the last refusal.
+func (p *proof) hold() {
+	if !p.told {
+		p.held++
+	}
+	p.told = true
+}
+
+// against returns the evidence of the server at addr against the record that begins at
+// start.
+func (t *trouble) against(addr string, start int64) *proof {
+	if t.evidence.start != start || t.evidence.addr != addr || t.evidence.needed == 0 {
+		t.evidence = proof{start: start, addr: addr, needed: proofs}
 	}
 	return &t.evidence
 }
