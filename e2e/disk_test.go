@@ -146,7 +146,7 @@ func TestDiskFull(t *testing.T) {
 	p.WaitMetric(arrive, proxytest.AtLeast(4_000), "records_settled_total")
 	began := time.Now()
 	disk.fill()
-	p.WaitLog("QuestDB refuses every record", 30*time.Second)
+	p.WaitLog("QuestDB refuses every record", 15*time.Second)
 	<-time.After(short(3*time.Second, time.Minute)) // of load
 	t.Logf("%d rows written, %v settled, %v replayed; %v connections failed", l.rows(),
 		p.Metric("records_settled_total"), p.Metric("records_replayed_total"), p.Metric("lane_failures_total"))

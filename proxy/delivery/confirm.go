@@ -90,9 +90,9 @@ func (l *Lane) confirm(ctx context.Context, conn Conn, s *segment) {
 	})
 }
 
-// tail looks for malformed records in what the server reads last, size bytes: where resets are
-// hidden, their refusal would not show. It reports whether there were any; then
-// the segment has failed, and goes again without them.
+// tail looks for malformed records in what the server reads last, size bytes: where
+// resets are hidden, their refusal would not show. It reports whether there were any;
+// then the segment has failed, and goes again without them.
 func (l *Lane) tail(ctx context.Context, conn Conn, s *segment, size int) (found bool) {
 	if l.d.o.AtMostOnce {
 		return false

@@ -246,25 +246,16 @@ func (d *Dispatcher) alone(l *Lane) bool {
 	return l.sessions <= 1
 }
 
-// othersBusy reports whether another lane than l has something to deliver.
-func (d *Dispatcher) othersBusy(l *Lane) bool {
+// others reports whether another lane than l is busy, with something to deliver; and
+// whether one of those is well: no connection of it has failed since records were taken.
+func (d *Dispatcher) others(l *Lane) (busy, well bool) {
 	for _, o := range d.lanes {
 		if o != l && laneState(o.state.Load()) != laneIdle {
-			return true
+			busy = true
+			well = well || !o.ailing.Load()
 		}
 	}
-	return false
-}
-
-// othersWell reports whether another lane has something to deliver, and no connection of
-// it has failed since records of it were taken.
-func (d *Dispatcher) othersWell(l *Lane) bool {
-	for _, o := range d.lanes {
-		if o != l && laneState(o.state.Load()) != laneIdle && !o.ailing.Load() {
-			return true
-		}
-	}
-	return false
+	return busy, well
 }
 
 // segmentSize returns how many bytes a lane writes to one connection. When

@@ -62,11 +62,14 @@ func (e *evidence) since(addr string, t time.Time) bool {
 func (d *Dispatcher) await(ctx context.Context, l *Lane, addr string, t time.Time) (ok bool) {
 	d.evidence.wanted.Add(1)
 	defer d.evidence.wanted.Add(-1)
-	began := time.Now()
-	deadline := time.NewTimer(awaitNone)
-	defer deadline.Stop()
-	for d.othersBusy(l) {
+	soon, late := time.NewTimer(awaitNone), time.NewTimer(awaitOthers)
+	defer soon.Stop()
+	defer late.Stop()
+	for {
 		next := d.evidence.came.wait()
+		if busy, _ := d.others(l); !busy {
+			return false
+		}
 		if d.evidence.since(addr, t) {
 			return true
 		}
@@ -75,15 +78,14 @@ func (d *Dispatcher) await(ctx context.Context, l *Lane, addr string, t time.Tim
 		}
 		select {
 		case <-next:
-		case <-deadline.C:
-			more := awaitOthers - time.Since(began)
-			if more <= 0 || !d.othersWell(l) {
+		case <-soon.C:
+			if _, well := d.others(l); !well {
 				return false
 			}
-			deadline.Reset(more)
+		case <-late.C:
+			return false
 		case <-ctx.Done():
 			return false
 		}
 	}
-	return false
 }

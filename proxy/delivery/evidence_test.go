@@ -5,33 +5,17 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"questdb-ilp-proxy/e2e/bubble"
 )
 
-// drawn counts the connections that lanes took, apart from those for trials.
-type drawn struct {
-	*simServer
-	n atomic.Int64
-}
-
-func (d *drawn) Acquire(ctx context.Context) (Conn, error) {
-	d.n.Add(1)
-	return d.simServer.Acquire(ctx)
-}
-
-func (d *drawn) AcquireAddr(ctx context.Context, _ string) (Conn, error) {
-	return d.simServer.Acquire(ctx)
-}
-
 // TestAnotherLaneShowsThatRecordsAreTaken has a lane with nothing but a refused record, and
 // others whose segments would take an hour.
 func TestAnotherLaneShowsThatRecordsAreTaken(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		s := &drawn{simServer: newSimServer(1)}
+		s := &counted{simServer: newSimServer(1)}
 		s.refuse = func(record []byte) bool { return strings.HasPrefix(string(record), "bad") }
 		rejects := &memoryRejects{}
 		d := newDispatcher(t, s, Options{Lanes: 4, ConfirmInterval: time.Hour, Rejects: rejects})
@@ -49,22 +33,23 @@ func TestAnotherLaneShowsThatRecordsAreTaken(t *testing.T) {
 		}
 
 		// However many are refused, the others need not end all the time for it.
-		before, began := s.n.Load(), time.Now()
+		before, began := s.conns.Load(), time.Now()
 		for n := range 10 {
 			put(t, enemy, fmt.Sprintf("bad%d n=1i\n", n))
 		}
 		for len(rejects.all()) < 11 && time.Since(began) < time.Hour {
 			<-time.After(time.Second)
 		}
-		if n, most := s.n.Load()-before, 3*int64(time.Since(began)/evidenceAfter)+30; n > most {
+		if n, most := s.conns.Load()-before, 3*int64(time.Since(began)/evidenceAfter)+30; n > most {
 			t.Errorf("%d connections in %v of refused records, at most %d expected", n, time.Since(began), most)
 		}
-		before = s.n.Load()
+		before = s.conns.Load()
 		<-time.After(time.Minute)
-		if n := s.n.Load() - before; n > 0 {
+		if n := s.conns.Load() - before; n > 0 {
 			t.Errorf("%d connections ended in a minute although nothing is refused any more", n)
 		}
-		stop(d)
+		stop()
+		drainAll(t, d)
 	})
 }
 
@@ -88,7 +73,8 @@ func TestLineFeedsShowNothing(t *testing.T) {
 			t.Errorf("set aside: %q (%s)", all[0].Bytes, all[0].Detail)
 		}
 		s.change(func() { s.full = false })
-		stop(d)
+		stop()
+		drainAll(t, d)
 	})
 }
 
@@ -111,8 +97,9 @@ func TestServerTroubleIsSeenSoon(t *testing.T) {
 			t.Errorf("seen after %v", took)
 		}
 		s.change(func() { s.full = false })
-		feeds(nil)
-		stop(d)
+		feeds()
+		stop()
+		drainAll(t, d)
 	})
 }
 
@@ -152,9 +139,8 @@ func TestEvidenceIsOfOneServer(t *testing.T) {
 	}
 }
 
-// writeAlong has writers write record, until the function that it returns is called; that
-// drains the Dispatcher that it is given.
-func writeAlong(t *testing.T, d *Dispatcher, writers int, every time.Duration, record string, records int) (stop func(*Dispatcher)) {
+// writeAlong has writers write record, until the function that it returns is called.
+func writeAlong(t *testing.T, d *Dispatcher, writers int, every time.Duration, record string, records int) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for i := range writers {
@@ -172,16 +158,18 @@ func writeAlong(t *testing.T, d *Dispatcher, writers int, every time.Duration, r
 			}
 		})
 	}
-	return func(d *Dispatcher) {
+	return func() {
 		cancel()
 		wg.Wait()
-		if d == nil {
-			return
-		}
-		limit, cancel := context.WithTimeout(t.Context(), time.Hour)
-		defer cancel()
-		if left, _ := d.Drain(limit); left != 0 {
-			t.Errorf("%d records left", left)
-		}
+	}
+}
+
+// drainAll delivers everything.
+func drainAll(t *testing.T, d *Dispatcher) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	if left, _ := d.Drain(ctx); left != 0 {
+		t.Errorf("%d records left", left)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"questdb-ilp-proxy/proxy/ilp"
@@ -457,6 +458,28 @@ func (c *simConn) commitLater() {
 			s.committed = append(s.committed, rows...)
 		}
 	}()
+}
+
+// counted is a simServer that counts the connections that lanes took, apart from those
+// for trials, and the proofs that were asked for.
+type counted struct {
+	*simServer
+	conns, now, soon atomic.Int64
+}
+
+func (c *counted) Acquire(ctx context.Context) (Conn, error) {
+	c.conns.Add(1)
+	return c.simServer.Acquire(ctx)
+}
+
+func (c *counted) Prove(ctx context.Context, addr string) error {
+	c.now.Add(1)
+	return c.simServer.Prove(ctx, addr)
+}
+
+func (c *counted) ProveSoon(ctx context.Context, addr string) error {
+	c.soon.Add(1)
+	return c.simServer.ProveSoon(ctx, addr)
 }
 
 // memoryRejects is a Rejects that keeps what it is given.

@@ -1,30 +1,12 @@
 package delivery
 
 import (
-	"context"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"questdb-ilp-proxy/e2e/bubble"
 )
-
-// counted counts the proofs that were asked for.
-type counted struct {
-	*simServer
-	now, soon atomic.Int64
-}
-
-func (c *counted) Prove(ctx context.Context, addr string) error {
-	c.now.Add(1)
-	return c.simServer.Prove(ctx, addr)
-}
-
-func (c *counted) ProveSoon(ctx context.Context, addr string) error {
-	c.soon.Add(1)
-	return c.simServer.ProveSoon(ctx, addr)
-}
 
 // TestProofsAreUrgentWhereSomebodyWaits has nobody wait for what settles, a writer for the
 // memory of it, and the end of the proxy.

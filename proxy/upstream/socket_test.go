@@ -283,6 +283,7 @@ func TestRefusedConnectionsAreNotHandedOut(t *testing.T) {
 			}
 		}
 	})
+	longest := watchStalls()
 	var handedOut []string
 	for range 40 {
 		c := acquire(t, p)
@@ -295,19 +296,46 @@ func TestRefusedConnectionsAreNotHandedOut(t *testing.T) {
 	for _, c := range s.Conns() {
 		proven[c.RemoteAddr().String()] = true
 	}
-	var wrong []string
+	wrong := 0
 	for _, addr := range handedOut {
 		if !proven[addr] {
-			wrong = append(wrong, addr)
+			wrong++
+			t.Logf("%s was handed out, and its signature refused", addr)
 		}
 	}
-	// The refusal of a signature may take longer than probationTrusted on a busy machine.
-	// Without a probation it would be a third of them.
-	if len(wrong) > 2 {
-		t.Errorf("of %d that were handed out, the signatures of %v were refused", len(handedOut), wrong)
+	// The stand-in refuses within 10 ms, probationTrusted is 20: who finds the machine
+	// stalled for the difference cannot tell. Without a probation a third would be wrong.
+	if stall := longest(); wrong > 0 && stall < 10*time.Millisecond || wrong > 2 {
+		t.Errorf("%d of %d that were handed out were refused; the machine stalled for %v at the most", wrong, len(handedOut), stall)
 	}
 	if st := s.Stats(); st.Refused < 5 {
 		t.Errorf("not much of a test: %+v", st)
+	}
+}
+
+// watchStalls measures, until the function that it returns is called, for how long this
+// process did not get to run, or a timer of it to fire; that returns the longest time.
+func watchStalls() (longest func() time.Duration) {
+	stop, found := make(chan struct{}), make(chan time.Duration)
+	go func() {
+		const every = time.Millisecond
+		most, last := time.Duration(0), time.Now()
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				now := time.Now()
+				most, last = max(most, now.Sub(last)-every), now
+			case <-stop:
+				found <- most
+				return
+			}
+		}
+	}()
+	return func() time.Duration {
+		close(stop)
+		return <-found
 	}
 }
 
