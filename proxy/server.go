@@ -61,8 +61,6 @@ type Server struct {
 	addresses addresses
 	// fragments is what the sessions' unfinished records hold, in bytes.
 	fragments atomic.Int64
-	// records is how many whole records were read, those rejected included.
-	records atomic.Int64
 	// waiting is how many are not admitted for want of a place.
 	waiting atomic.Int64
 	ctx     context.Context // ends every session at once
@@ -123,13 +121,10 @@ func (s *Server) Sessions() int {
 
 // Records returns how many whole records were read from writers, those rejected
 // included.
-func (s *Server) Records() int64 { return s.records.Load() }
+func (s *Server) Records() int64 { return s.m.records.Load() }
 
 // received counts whole records.
-func (s *Server) received(records int) {
-	s.records.Add(int64(records))
-	s.m.records.Add(float64(records))
-}
+func (s *Server) received(records int) { s.m.records.Add(int64(records)) }
 
 // newStamper returns what gives one writer's records timestamps; nil if nothing is to.
 func (s *Server) newStamper() *stamper {

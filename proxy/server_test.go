@@ -216,7 +216,7 @@ func TestShutdownWaitsForTheRestOfARecord(t *testing.T) {
 	h := start(t, Options{}, delivery.Options{})
 	c := h.dial(t)
 	send(t, c, "t v=1")
-	await(t, "the fragment", func() bool { return testutil.ToFloat64(h.m.bytes) == 5 })
+	await(t, "the fragment", func() bool { return h.m.bytes.Load() == 5 })
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	var wg sync.WaitGroup

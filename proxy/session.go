@@ -218,7 +218,7 @@ func (s *session) apart() bool { return len(s.fragment) > s.srv.o.Dispatcher.Blo
 func (s *session) consume(ctx context.Context, n int) {
 	b := s.in
 	s.in = nil
-	s.srv.m.bytes.Add(float64(n))
+	s.srv.m.bytes.Add(int64(n))
 	s.bytes.Add(int64(n))
 	if s.srv.o.IdleTimeout > 0 {
 		s.lastRead = time.Now()
@@ -353,6 +353,9 @@ func (s *session) burden(now time.Time) float64 {
 
 // setFragment replaces the fragment and accounts for its memory.
 func (s *session) setFragment(p []byte) {
+	if len(p) == 0 && len(s.fragment) == 0 && cap(p) == cap(s.fragment) {
+		return // as after each read of whole records
+	}
 	switch {
 	case len(p) == 0:
 		s.begun.Store(0)

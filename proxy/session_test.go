@@ -23,7 +23,7 @@ func TestRowsArrive(t *testing.T) {
 	_ = c.CloseWrite()
 	awaitEnd(t, c)
 	h.arrived(t, "t v=1i\nt v=2i\n\nt v=3i\n")
-	if got := testutil.ToFloat64(h.m.records); got != 3 {
+	if got := h.m.records.Load(); got != 3 {
 		t.Errorf("%v records counted, want 3", got)
 	}
 }
@@ -54,7 +54,7 @@ func TestAnySplit(t *testing.T) {
 			_ = c.CloseWrite()
 			awaitEnd(t, c)
 			h.arrived(t, stream.String())
-			if got := testutil.ToFloat64(h.m.records); got != float64(n) {
+			if got := h.m.records.Load(); got != int64(n) {
 				t.Errorf("%v records counted, want %d", got, n)
 			}
 			if got := testutil.ToFloat64(h.m.fragmentMemory); got != 0 {

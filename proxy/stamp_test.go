@@ -239,7 +239,7 @@ func TestStampOfLongRecords(t *testing.T) {
 		r := row(size)
 		sent = append(sent, r...)
 		send(t, c, r[:size/2])
-		await(t, "half a row to be read", func() bool { return testutil.ToFloat64(srv.m.bytes) == float64(len(sent)-size+size/2) })
+		await(t, "half a row to be read", func() bool { return srv.m.bytes.Load() == int64(len(sent)-size+size/2) })
 		send(t, c, r[size/2:])
 	}
 	if n := len(db.stamped(t, sent)); n != 5 {

@@ -186,7 +186,7 @@ func (p *packets) read(ctx context.Context) error {
 	}
 	m := p.srv.m
 	m.datagrams.Inc()
-	m.bytes.Add(float64(n))
+	m.bytes.Add(int64(n))
 	if !p.srv.o.Allow(from.Addr().Unmap()) {
 		p.out.Return(b)
 		p.refuse(from)

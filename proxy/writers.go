@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"slices"
 	"time"
-
-	"questdb-ilp-proxy/proxy/counter"
 )
 
 const (
@@ -87,7 +85,7 @@ func insert(fastest []WriterStatus, most int, w WriterStatus, r *rate, now time.
 }
 
 // Bytes returns how many bytes were read from writers.
-func (s *Server) Bytes() float64 { return counter.Value(s.m.bytes) }
+func (s *Server) Bytes() float64 { return s.m.bytes.Value() }
 
 // Waiting returns how many writers wait because ILP_MAX_CLIENTS are connected.
 func (s *Server) Waiting() int { return int(s.waiting.Load()) }

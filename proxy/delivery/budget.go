@@ -25,6 +25,9 @@ type Budget struct {
 	spare int64
 	// waiting counts the waiters of all shares.
 	waiting atomic.Int32
+	// reclaim, if it is set, gives back what is kept for speed only. It is called without
+	// mu when somebody begins to wait.
+	reclaim func()
 }
 
 // Share is one lane's part of a Budget. Its fields are guarded by the Budget's
@@ -116,6 +119,9 @@ func (s *Share) Acquire(ctx context.Context, n int64) error {
 	e := s.waiters.PushBack(w)
 	b.waiting.Add(1)
 	b.mu.Unlock()
+	if b.reclaim != nil {
+		b.reclaim()
+	}
 
 	select {
 	case <-w.ready:

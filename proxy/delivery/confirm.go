@@ -310,7 +310,7 @@ func (l *Lane) settled(s *segment) {
 	before := l.j.settled
 	for _, x := range l.j.segments {
 		if x == s {
-			if b, _ := l.j.find(s.start); b != nil {
+			if b := l.j.block(s.start); b != nil {
 				l.d.m.settleSeconds.Observe(time.Since(b.accepted).Seconds())
 			}
 			n := l.j.prove(s)

@@ -123,6 +123,11 @@ func New(o Options) *Dispatcher {
 		d.apart = d.lanes[lanes-1]
 		d.apart.share.most = each // and no more
 	}
+	d.budget.reclaim = func() {
+		for _, l := range d.lanes {
+			l.freeSpare()
+		}
+	}
 	d.m.observe(d)
 	for _, l := range d.lanes {
 		d.wg.Go(func() { l.run(d.ctx) })

@@ -25,6 +25,8 @@ type Lane struct {
 	share *Share
 	// wake tells the lane's goroutine to look at the state; one is enough.
 	wake chan struct{}
+	// spare is a block, charged to share, for the next read; nil for none.
+	spare atomic.Pointer[Block]
 	// state is what the lane does or waits for: a laneState.
 	state atomic.Int32
 
@@ -107,6 +109,33 @@ func (l *Lane) release(b *Block) {
 	l.share.Release(n)
 }
 
+// takeSpare returns the block that was put by; nil if there is none.
+func (l *Lane) takeSpare() *Block {
+	if l.spare.Load() == nil {
+		return nil
+	}
+	return l.spare.Swap(nil)
+}
+
+// putSpare takes back a block of which nothing is kept. One is put by for the next read of
+// any session, still charged: for a row now and then, free list and budget cost more than
+// the read. Not while somebody waits for memory.
+func (l *Lane) putSpare(b *Block) {
+	if !l.spare.CompareAndSwap(nil, b) {
+		l.release(b)
+		return
+	}
+	if l.d.budget.Waiting() > 0 { // asked afterwards: who begins to wait looks at the spare ones then
+		l.freeSpare()
+	}
+}
+
+func (l *Lane) freeSpare() {
+	if b := l.takeSpare(); b != nil {
+		l.release(b)
+	}
+}
+
 func (l *Lane) unsettled() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -169,8 +198,8 @@ func (l *Lane) wrote(n int) {
 	if n == 0 {
 		return
 	}
-	l.d.m.bytes.Add(float64(n))
-	l.d.m.records.Add(float64(l.j.wrote(n)))
+	l.d.m.bytes.Add(int64(n))
+	l.d.m.records.Add(l.j.wrote(n))
 }
 
 // finish does the writes that a session left to the lane, waiting for the
@@ -379,6 +408,9 @@ func (l *Lane) full() bool {
 	}
 	if l.d.evidence.wanted.Load() > 0 && time.Since(s.began) >= evidenceAfter {
 		return true
+	}
+	if s.bytes < min(l.d.o.ConfirmBytes, leastSegment) {
+		return false // so it is with most rows, and no look at the other lanes is needed
 	}
 	size := l.d.segmentSize()
 	if l.j.idle() && l.share.Wanted() {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -66,6 +67,7 @@ func TestAppendKeepsLargeAndGathersSmall(t *testing.T) {
 	for range 1000 {
 		put(t, w, "t v=1i\n")
 	}
+	w.lane.freeSpare()
 	if got, want := d.budget.Used(), blockCost(d.BlockSize()); got != want {
 		t.Errorf("1,000 small records cost %d bytes, want one block: %d", got, want)
 	}
@@ -74,6 +76,61 @@ func TestAppendKeepsLargeAndGathersSmall(t *testing.T) {
 	if got, want := d.budget.Used(), blockCost(d.BlockSize())+int64(cap(large)); got != want {
 		t.Errorf("with a large record: %d bytes, want %d", got, want)
 	}
+}
+
+// A block that one lane keeps for its next read must not be missing to a session on another
+// that waits for memory.
+func TestSpareBlockIsForWhoWaits(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s := newSimServer(1)
+		s.up = false
+		d := newDispatcher(t, s, Options{Lanes: 2, Memory: 1 << 20})
+		one, other := d.NewWriter("one", nil), d.NewWriter("other", nil)
+		if one.lane == other.lane {
+			t.Fatal("both writers are on one lane")
+		}
+		take := func(w *Writer) (blocks []*Block) {
+			for b := w.TryBuffer(); b != nil; b = w.TryBuffer() {
+				blocks = append(blocks, b)
+			}
+			return blocks
+		}
+		// One takes its guarantee and all that is for whoever comes first, other its guarantee.
+		blocks := take(one)
+		if take(other); len(blocks) < 3 {
+			t.Fatalf("only %d blocks could be had", len(blocks))
+		}
+		wait := func() chan *Block {
+			got := make(chan *Block, 1)
+			go func() {
+				b, err := other.Buffer(t.Context())
+				if err != nil {
+					t.Error(err)
+				}
+				got <- b
+			}()
+			synctest.Wait()
+			return got
+		}
+
+		one.Return(blocks[0])
+		if got := one.TryBuffer(); got != blocks[0] {
+			t.Error("the block that was given back is not kept for the next read")
+		}
+		one.Return(blocks[0])
+		if got := wait(); len(got) != 1 {
+			t.Error("a session waits for memory while another lane keeps some for its next read")
+		}
+		got := wait()
+		if len(got) != 0 {
+			t.Fatal("there is more memory than expected")
+		}
+		one.Return(blocks[1])
+		synctest.Wait()
+		if len(got) != 1 {
+			t.Error("a block is kept for the next read while a session waits for memory")
+		}
+	})
 }
 
 func TestAppendDoesNotAllocate(t *testing.T) {

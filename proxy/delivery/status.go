@@ -59,7 +59,7 @@ type Counts struct {
 // Counts reads the counters. It waits for nobody.
 func (d *Dispatcher) Counts() Counts {
 	c := Counts{
-		Written: counter.Value(d.m.records), WrittenBytes: counter.Value(d.m.bytes),
+		Written: d.m.records.Value(), WrittenBytes: d.m.bytes.Value(),
 		Settled: counter.Value(d.m.settledRecords), SettledBytes: counter.Value(d.m.settledBytes),
 		Replayed: counter.Value(d.m.replayed), Uncertain: counter.Value(d.m.uncertain),
 	}

@@ -52,19 +52,34 @@ func (s *store) grow(w *Writer, n, records int, now time.Time) {
 // find returns the block that holds the byte at offset, and the index of the
 // span in it; nil if there is none.
 func (s *store) find(offset int64) (*Block, int) {
-	live := s.blocks[s.head:]
-	i := sort.Search(len(live), func(i int) bool { return live[i].end() > offset })
-	if i == len(live) || live[i].start > offset {
+	b := s.block(offset)
+	if b == nil {
 		return nil, 0
 	}
-	return live[i], live[i].spanAt(int(offset - live[i].start))
+	return b, b.spanAt(int(offset - b.start))
+}
+
+// block returns the block that holds the byte at offset; nil if there is none.
+func (s *store) block(offset int64) *Block {
+	live := s.blocks[s.head:]
+	if len(live) == 0 {
+		return nil
+	}
+	if last := live[len(live)-1]; last.start <= offset && offset < last.end() {
+		return last // what was read just now is what is written
+	}
+	i := sort.Search(len(live), func(i int) bool { return live[i].end() > offset })
+	if i == len(live) || live[i].start > offset {
+		return nil
+	}
+	return live[i]
 }
 
 // bytes returns those from offset from on that lie in one block, up to limit. If
 // they reach the end of what the block holds, count is how many records were
 // accepted up to there; otherwise it is -1.
 func (s *store) bytes(from, limit int64) (p []byte, count int64) {
-	b, _ := s.find(from)
+	b := s.block(from)
 	if b == nil {
 		return nil, -1
 	}
@@ -119,7 +134,7 @@ func (s *store) owner(offset int64) *Writer {
 // can be larger than an ordinary block.
 func (s *store) largest(from, to int64) (size int) {
 	for from < to {
-		b, _ := s.find(from)
+		b := s.block(from)
 		if b == nil {
 			break
 		}

@@ -81,8 +81,12 @@ func (w *Writer) move(ctx context.Context, to *Lane) error {
 // TryBuffer returns an empty block to read into, or nil if the budget has none
 // left now.
 func (w *Writer) TryBuffer() *Block {
-	f := &w.lane.d.free
-	if !w.lane.share.TryAcquire(blockCost(f.size)) {
+	l := w.lane
+	if b := l.takeSpare(); b != nil {
+		return b
+	}
+	f := &l.d.free
+	if !l.share.TryAcquire(blockCost(f.size)) {
 		return nil
 	}
 	return f.get()
@@ -91,18 +95,20 @@ func (w *Writer) TryBuffer() *Block {
 // Buffer returns an empty block to read into, waiting until the budget allows
 // it. It fails only when ctx ends, with ctx's error.
 func (w *Writer) Buffer(ctx context.Context) (*Block, error) {
-	f := &w.lane.d.free
-	if !w.lane.share.TryAcquire(blockCost(f.size)) {
-		w.lane.nudge() // it may have something to confirm, and so to free
-		if err := w.lane.share.Acquire(ctx, blockCost(f.size)); err != nil {
-			return nil, err
-		}
+	if b := w.TryBuffer(); b != nil {
+		return b, nil
+	}
+	l := w.lane
+	l.nudge() // it may have something to confirm, and so to free
+	f := &l.d.free
+	if err := l.share.Acquire(ctx, blockCost(f.size)); err != nil {
+		return nil, err
 	}
 	return f.get(), nil
 }
 
 // Return gives back a block of which nothing is to be kept.
-func (w *Writer) Return(b *Block) { w.lane.release(b) }
+func (w *Writer) Return(b *Block) { w.lane.putSpare(b) }
 
 // Suspect reports whether the session should look at each record before it
 // appends it: then it asks Check.
@@ -119,14 +125,18 @@ func (w *Writer) Append(b *Block, n, records int) {
 	l := w.lane
 	now := time.Now()
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if tail := l.j.room(n); tail != nil && (n <= len(b.buf)/4 || l.d.o.Gather) {
+	tail := l.j.room(n)
+	copied := tail != nil && (n <= len(b.buf)/4 || l.d.o.Gather)
+	if copied {
 		copy(tail.buf[tail.n:], b.buf[:n])
-		l.release(b)
 	} else {
 		l.j.push(b)
 	}
 	l.accept(w, n, records, now)
+	l.mu.Unlock()
+	if copied {
+		l.putSpare(b) // after the write, which waits for nothing that it need not
+	}
 }
 
 // AppendLarge puts p, whole records that have memory of their own, into the

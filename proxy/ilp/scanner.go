@@ -81,7 +81,7 @@ func (s *Scanner) Scan(p []byte) (end, records int) {
 	step := minStep
 	for i := 0; i < len(p); {
 		until := i
-		if s.state == atStart && !s.escape && len(p)-i >= blockSize {
+		if s.state == atStart && !s.escape {
 			done, n, last := scanText(p[i:])
 			until = i + done + step
 			if done >= maxStep {
@@ -97,8 +97,6 @@ func (s *Scanner) Scan(p []byte) (end, records int) {
 			if i == len(p) {
 				break
 			}
-		} else if s.state == atStart {
-			until = len(p) + 1
 		}
 		next, last, n := s.run(p, i, until)
 		i = next

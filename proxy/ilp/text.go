@@ -7,17 +7,28 @@ import (
 
 // scanText looks through p, which begins at the start of a line, for as long as it is text of which every LF is a boundary and
 // every boundary but that of a CR before LF is an LF. It stops before a block that holds a backslash, "==", an '=' at the start
-// of a line, or a CR that is not followed by LF; and at the end, where less than a block is left.
+// of a line, or a CR that is not followed by LF.
 //
 // done is the number of bytes looked through, records the number of lines that ended there and are not blank, last the offset
 // just past the last LF there, 0 if there was none. CR LF at the end of a line is one boundary here, though the server sees a
 // blank line between the two: in quotes, where the CR is content, the record ends at the same LF.
 func scanText(p []byte) (done, records, last int) {
-	if useVector {
-		return scanTextVector(p)
+	if !useVector || len(p) < fewBlocks {
+		return scanTextWords(p)
 	}
-	return scanTextWords(p)
+	done, records, last = scanTextVector(p)
+	if len(p)-done < blockSize && done-last < fewBlocks {
+		rest, more, end := scanTextWords(p[last:])
+		done = last + rest
+		records += more
+		last += end
+	}
+	return done, records, last
 }
+
+// fewBlocks is how many bytes are too few to look at in blocks of 64. They are what a writer of single records sends, whose
+// code and data are not in the processor's caches by then: less of both is faster.
+const fewBlocks = 4 * blockSize
 
 // scanTextWords is scanText for any machine, in blocks of 8. A byte that has a property is marked by its high bit.
 func scanTextWords(p []byte) (done, records, last int) {
@@ -28,8 +39,8 @@ func scanTextWords(p []byte) (done, records, last int) {
 	)
 	start := uint64(0x80) // the byte before is LF, or p's start is here; each of these in the lowest byte
 	var afterEq, afterCR, afterStartCR uint64
-	for ; len(p)-done >= 8; done += 8 {
-		w := binary.LittleEndian.Uint64(p[done:])
+	for ; done < len(p); done += 8 {
+		w := wordAt(p, done)
 		isLF, isEq, isCR := equalBytes(w^lf), equalBytes(w^eq), equalBytes(w^cr)
 		starts := isLF<<8 | start
 		startCRs := isCR & starts
@@ -44,7 +55,21 @@ func scanTextWords(p []byte) (done, records, last int) {
 		}
 		start, afterEq, afterCR, afterStartCR = isLF>>56, isEq>>56, isCR>>56, startCRs>>56
 	}
-	return done, records, last
+	return min(done, len(p)), records, last
+}
+
+// wordAt is the 8 bytes of p from i on, as many as there are and zeros behind them, which mean nothing in text.
+func wordAt(p []byte, i int) (w uint64) {
+	if len(p)-i >= 8 {
+		return binary.LittleEndian.Uint64(p[i:])
+	}
+	if beyond := 8 - (len(p) - i); i >= beyond {
+		return binary.LittleEndian.Uint64(p[len(p)-8:]) >> (8 * beyond)
+	}
+	for k, b := range p[i:] {
+		w |= uint64(b) << (8 * k)
+	}
+	return w
 }
 
 // equalBytes has the high bit of exactly the bytes of x that are zero.

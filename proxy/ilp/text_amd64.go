@@ -6,7 +6,7 @@ import "golang.org/x/sys/cpu"
 
 var useVector = cpu.X86.HasAVX2 && cpu.X86.HasPOPCNT
 
-// scanTextVector is scanText with AVX2.
+// scanTextVector is scanText with AVX2, up to where less than a block is left.
 func scanTextVector(p []byte) (done, records, last int) {
 	return scanTextAVX2(&p[0], len(p)&^(blockSize-1))
 }
