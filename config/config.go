@@ -74,7 +74,7 @@ type Config struct {
 	Delivery Delivery `env:"ILP_DELIVERY" envDefault:"at-least-once" desc:"${at-least-once}$: records are kept until QuestDB has them for certain, and sent again if not, so some may arrive twice; ${at-most-once}$: no record is ever sent twice, so some may be lost" hint:"at-least-once or at-most-once"`
 	// ConfirmBytes is how much one connection carries before it is ended to have
 	// that confirmed; see [Config.SegmentBytes].
-	ConfirmBytes Size `env:"ILP_CONFIRM_BYTES" envDefault:"16MiB" desc:"Delivery is confirmed after so much on one connection, or after a quarter of ${ILP_BUFFER}$ if that is less" hint:"a size like 16MiB, from 64KiB to 256GiB"`
+	ConfirmBytes Size `env:"ILP_CONFIRM_BYTES" envDefault:"64MiB" desc:"Delivery is confirmed after so much on one connection, or after a quarter of ${ILP_BUFFER}$ if that is less" hint:"a size like 16MiB, from 64KiB to 256GiB"`
 	// ConfirmInterval is how long a record waits at most until its confirmation
 	// begins.
 	ConfirmInterval time.Duration `env:"ILP_CONFIRM_INTERVAL" envDefault:"5s" desc:"Delivery is confirmed at least so often while there is something to confirm" hint:"a duration like 5s, from 100ms to 1h"`

@@ -45,7 +45,7 @@ func TestDefaults(t *testing.T) {
 		DialTimeout: 10 * time.Second, AuthTimeout: 15 * time.Second,
 		RetryBase: 100 * time.Millisecond, RetryMax: 30 * time.Second,
 		Buffer: 64 * MiB, MaxRecord: MiB, MaxClients: 10000, DrainTimeout: 20 * time.Second,
-		Delivery: AtLeastOnce, ConfirmBytes: 16 * MiB, ConfirmInterval: 5 * time.Second, Settle: 500 * time.Millisecond,
+		Delivery: AtLeastOnce, ConfirmBytes: 64 * MiB, ConfirmInterval: 5 * time.Second, Settle: 500 * time.Millisecond,
 		PathCheck: true, OnRejected: OnRejectedContinue,
 		Admin: "127.0.0.1:9090", Sandbox: SandboxOn, LogFormat: LogAuto,
 	}

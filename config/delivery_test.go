@@ -9,7 +9,7 @@ func TestSegmentBytes(t *testing.T) {
 	for environ, want := range map[string]Size{
 		"":                 16 * MiB, // of 64MiB
 		"ILP_BUFFER=32MiB": 8 * MiB,
-		"ILP_BUFFER=1GiB":  16 * MiB,
+		"ILP_BUFFER=1GiB":  64 * MiB,
 		"ILP_BUFFER=1GiB ILP_CONFIRM_BYTES=512MB": 256 * MiB,
 		"ILP_CONFIRM_BYTES=64KiB":                 64 * KiB,
 	} {

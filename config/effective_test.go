@@ -30,7 +30,8 @@ func TestEffective(t *testing.T) {
 	}{
 		"variables": {with("ILP_POOL_MAX=8", "ILP_ADMIN_TOKEN=0123456789abcdef"), map[string][2]string{
 			"ILP_POOL_MAX": {"8", "environment"}, "ILP_POOL_MIN_IDLE": {"2", "default"}, "ILP_ALLOW": {"", none}, "ILP_AUTH_KEY": {redacted, "environment"},
-			"ILP_AUTH_KEY_ID": {"testUser1", "environment"}, "ILP_ADMIN_TOKEN": {redacted, "environment"}, "ILP_CONFIRM_BYTES": {"16MiB", "default"}}},
+			"ILP_AUTH_KEY_ID": {"testUser1", "environment"}, "ILP_ADMIN_TOKEN": {redacted, "environment"}, "ILP_CONFIRM_BYTES": {"16MiB", "a quarter of ILP_BUFFER"}}},
+		"large buffer": {with("ILP_BUFFER=256MiB"), map[string][2]string{"ILP_CONFIRM_BYTES": {"64MiB", "default"}}},
 		"small buffer": {with("ILP_BUFFER=4MiB"), map[string][2]string{"ILP_CONFIRM_BYTES": {"1MiB", "a quarter of ILP_BUFFER"}}},
 		"JWK":          {[]string{minimal[0], "ILP_AUTH_JWK=" + docJWK}, map[string][2]string{"ILP_AUTH_JWK": {redacted, "environment"}, "ILP_AUTH_KEY_ID": {"testUser1", "ILP_AUTH_JWK"}, "ILP_AUTH_KEY": {"", none}}},
 		"JWK's file": {[]string{minimal[0], "ILP_AUTH_JWK_FILE=" + jwk}, map[string][2]string{
