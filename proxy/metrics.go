@@ -37,10 +37,10 @@ type Metrics struct {
 // NewMetrics registers this package's series with reg.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	f := promauto.With(reg)
-	once := func(name, help string) prometheus.Counter {
+	newCounter := func(name, help string) prometheus.Counter {
 		return f.NewCounter(prometheus.CounterOpts{Name: "questdb_ilp_proxy_" + name, Help: help})
 	}
-	often := func(name, help string, c *counter.Int) {
+	newOften := func(name, help string, c *counter.Int) {
 		f.NewCounterFunc(prometheus.CounterOpts{Name: "questdb_ilp_proxy_" + name, Help: help}, c.Value)
 	}
 	vec := func(name, help, label string, values ...string) *prometheus.CounterVec {
@@ -54,14 +54,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		return f.NewGauge(prometheus.GaugeOpts{Name: "questdb_ilp_proxy_" + name, Help: help})
 	}
 	m := &Metrics{
-		stamped:          once("records_stamped_total", "Records that came without a timestamp and were given one (ILP_STAMP)."),
-		datagrams:        once("datagrams_received_total", "UDP datagrams read, those refused included."),
-		datagramsDropped: once("datagrams_dropped_total", "UDP datagrams that the kernel dropped because its queue was full, or that were left there at the end."),
-		fragments:        once("fragments_total", "Records that their writer began and did not end; they are dropped, as QuestDB itself drops them."),
-		fragmentBytes:    once("fragment_bytes_total", "Bytes of those fragments."),
+		stamped:          newCounter("records_stamped_total", "Records that came without a timestamp and were given one (ILP_STAMP)."),
+		datagrams:        newCounter("datagrams_received_total", "UDP datagrams read, those refused included."),
+		datagramsDropped: newCounter("datagrams_dropped_total", "UDP datagrams that the kernel dropped because its queue was full, or that were left there at the end."),
+		fragments:        newCounter("fragments_total", "Records that their writer began and did not end; they are dropped, as QuestDB itself drops them."),
+		fragmentBytes:    newCounter("fragment_bytes_total", "Bytes of those fragments."),
 		sessions:         gauge("sessions", "Writers connected now."),
 		waiting:          gauge("sessions_waiting", "Writers that wait because ILP_MAX_CLIENTS are connected, and those not yet accepted by the listener not counted."),
-		accepted:         once("sessions_total", "Writers that were accepted."),
+		accepted:         newCounter("sessions_total", "Writers that were accepted."),
 		ended: vec("sessions_ended_total", "Sessions that ended, by reason.",
 			"reason", endByWriter, endIdle, endError, endDrain, endNoMemory, endRejected),
 		refused: vec("connections_refused_total", "Connections that did not become a session, by reason.",
@@ -69,7 +69,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		fragmentMemory: gauge("fragment_memory_bytes", "Bytes of memory that records hold whose end was not read yet."),
 		fragmentLimit:  gauge("fragment_memory_limit_bytes", "Bytes of memory that such records may hold."),
 	}
-	often("records_received_total", "Whole records read from writers, those rejected included.", &m.records)
-	often("bytes_received_total", "Bytes read from writers.", &m.bytes)
+	newOften("records_received_total", "Whole records read from writers, those rejected included.", &m.records)
+	newOften("bytes_received_total", "Bytes read from writers.", &m.bytes)
 	return m
 }

@@ -117,6 +117,9 @@ func (s *session) read(ctx context.Context) (int, error) {
 	for {
 		s.got, s.failed = -1, nil
 		if err := s.raw.Read(s.receive); err != nil {
+			if s.in != nil { // waited for until the deadline: its lane may not be the next read's
+				s.giveBack()
+			}
 			return 0, err
 		}
 		if s.failed != nil {

@@ -1,13 +1,16 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"questdb-ilp-proxy/proxy/delivery"
@@ -209,4 +212,52 @@ func TestIdleTimeoutIsTheWriters(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.arrived(t, "t v=1i\n"+rows)
+}
+
+// TestBufferThatCameTooLate: a session waits for memory, and its deadline passes. What it got
+// then belongs to its lane, and the next read may be of another.
+func TestBufferThatCameTooLate(t *testing.T) {
+	d := delivery.New(delivery.Options{Source: away{}, Memory: 1 << 20, Metrics: delivery.NewMetrics(prometheus.NewRegistry())})
+	t.Cleanup(d.Close)
+	srv := NewServer(Options{Dispatcher: d, Metrics: NewMetrics(prometheus.NewRegistry())})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	writer, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	s, err := newSession(srv, conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []*delivery.Block
+	for b := s.out.TryBuffer(); b != nil; b = s.out.TryBuffer() {
+		all = append(all, b)
+	}
+	send(t, writer, "t v=1i\n") // so that it asks for memory
+	read := make(chan error, 1)
+	go func() {
+		_, err := s.read(t.Context())
+		read <- err
+	}()
+	await(t, "the session to wait for memory", func() bool { return d.Waiting() == 1 })
+	if err := conn.SetReadDeadline(time.Now().Add(-time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	s.out.Return(all[0])
+	if err := <-read; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("the read ended with %v, want its deadline", err)
+	}
+	if s.in != nil {
+		t.Error("the session keeps the memory that it waited for, though it has left the read")
+	}
 }

@@ -25,10 +25,10 @@ type Metrics struct {
 // NewMetrics registers this package's series with reg.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	f := promauto.With(reg)
-	once := func(name, help string) prometheus.Counter {
+	newCounter := func(name, help string) prometheus.Counter {
 		return f.NewCounter(prometheus.CounterOpts{Name: "questdb_ilp_proxy_" + name, Help: help})
 	}
-	often := func(name, help string, c *counter.Int) {
+	newOften := func(name, help string, c *counter.Int) {
 		f.NewCounterFunc(prometheus.CounterOpts{Name: "questdb_ilp_proxy_" + name, Help: help}, c.Value)
 	}
 	histogram := func(name, help string, buckets ...float64) prometheus.Histogram {
@@ -36,14 +36,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	m := &Metrics{
 		reg:            reg,
-		blocked:        once("upstream_blocked_total", "Times an upstream connection took no more bytes at once, so that a lane had to wait for QuestDB to read."),
-		failures:       once("lane_failures_total", "Upstream connections that ended while a lane had records on them."),
-		retries:        once("lane_retries_total", "Pauses of a lane before it went on after a failure."),
-		settledRecords: once("records_settled_total", "Records that QuestDB is known to have committed."),
-		settledBytes:   once("bytes_settled_total", "Bytes of those records."),
-		replayed:       once("records_replayed_total", "Records that have to be written again because their connection failed before they were settled."),
-		uncertain:      once("records_uncertain_total", "Records whose fate is unknown: their connection failed, and ILP_DELIVERY=at-most-once forbids to write them again."),
-		demoted:        once("writers_demoted_total", "Writers moved to the lane for those whose records are refused again and again."),
+		blocked:        newCounter("upstream_blocked_total", "Times an upstream connection took no more bytes at once, so that a lane had to wait for QuestDB to read."),
+		failures:       newCounter("lane_failures_total", "Upstream connections that ended while a lane had records on them."),
+		retries:        newCounter("lane_retries_total", "Pauses of a lane before it went on after a failure."),
+		settledRecords: newCounter("records_settled_total", "Records that QuestDB is known to have committed."),
+		settledBytes:   newCounter("bytes_settled_total", "Bytes of those records."),
+		replayed:       newCounter("records_replayed_total", "Records that have to be written again because their connection failed before they were settled."),
+		uncertain:      newCounter("records_uncertain_total", "Records whose fate is unknown: their connection failed, and ILP_DELIVERY=at-most-once forbids to write them again."),
+		demoted:        newCounter("writers_demoted_total", "Writers moved to the lane for those whose records are refused again and again."),
 		rejected: f.NewCounterVec(prometheus.CounterOpts{Name: "questdb_ilp_proxy_records_rejected_total",
 			Help: "Records that were not passed on, by reason."}, []string{"reason"}),
 		settleSeconds: histogram("settle_seconds", "Seconds from accepting the oldest record of a segment until the segment was settled.",
@@ -54,8 +54,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "1 for what the path check found: resets (refused records are seen), hidden (something between hides them) or skips_malformed."},
 			[]string{"server", "kind"}),
 	}
-	often("records_written_total", "Records written to upstream connections, those written again included.", &m.records)
-	often("bytes_written_total", "Bytes written to upstream connections, without padding.", &m.bytes)
+	newOften("records_written_total", "Records written to upstream connections, those written again included.", &m.records)
+	newOften("bytes_written_total", "Bytes written to upstream connections, without padding.", &m.bytes)
 	for _, reason := range rejected.Reasons() {
 		m.rejected.WithLabelValues(reason)
 	}

@@ -59,7 +59,7 @@ const (
 	payloadBad                   // there is an error, which the server finds at the last byte
 )
 
-// blockSize is how many bytes scanText looks at in one step.
+// blockSize is how many bytes scanText looks at in one step, but where there are few.
 const blockSize = 64
 
 // Reset makes s ready for the start of another stream.

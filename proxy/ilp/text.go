@@ -7,7 +7,7 @@ import (
 
 // scanText looks through p, which begins at the start of a line, for as long as it is text of which every LF is a boundary and
 // every boundary but that of a CR before LF is an LF. It stops before a block that holds a backslash, "==", an '=' at the start
-// of a line, or a CR that is not followed by LF.
+// of a line, or a CR that is not followed by LF; and maybe, after a long line, where less than a block is left.
 //
 // done is the number of bytes looked through, records the number of lines that ended there and are not blank, last the offset
 // just past the last LF there, 0 if there was none. CR LF at the end of a line is one boundary here, though the server sees a
