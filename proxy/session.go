@@ -11,11 +11,11 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"questdb-ilp-proxy/proxy/delivery"
 	"questdb-ilp-proxy/proxy/ilp"
 	"questdb-ilp-proxy/proxy/rejected"
+	"questdb-ilp-proxy/proxy/socket"
 )
 
 const (
@@ -181,17 +181,13 @@ func (s *session) tryReceive(fd uintptr) bool {
 // sooner; while one that has much to say is read, others must get the processor.
 const fewReads = 16
 
-// readOnce is read(2).
+// readOnce reads what there is.
 func (s *session) readOnce(fd uintptr, p []byte) (int, error) {
 	if s.reads == fewReads {
 		return syscall.Read(int(fd), p)
 	}
 	s.reads++
-	n, _, errno := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), nil
+	return socket.Recv(fd, p)
 }
 
 func (s *session) giveBack() {

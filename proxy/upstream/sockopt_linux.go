@@ -146,9 +146,6 @@ func answer(raw syscall.RawConn, since time.Time) (open, everything, later bool)
 	return true, n == 0, last.After(since.Add(clockTick))
 }
 
-// clockTick is how coarse the kernel's clock may be.
-const clockTick = 10 * time.Millisecond
-
 func tcpInfo(raw syscall.RawConn) (info *unix.TCPInfo, err error) {
 	err = control(raw, func(fd int) (err error) {
 		info, err = unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)

@@ -5,10 +5,11 @@ package upstream
 import (
 	"os"
 	"syscall"
-	"unsafe"
+
+	"questdb-ilp-proxy/proxy/socket"
 )
 
-// tryWrite is one non-blocking write(2), through a closure that is made once.
+// tryWrite is one non-blocking send(2) or write(2), through a closure that is made once.
 type tryWrite struct {
 	f   func(fd uintptr) bool
 	p   []byte
@@ -26,11 +27,7 @@ func (t *tryWrite) init() { t.f = t.attempt }
 func (t *tryWrite) attempt(fd uintptr) bool {
 	for {
 		if len(t.p) <= smallWrite {
-			r, _, e := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(&t.p[0])), uintptr(len(t.p)))
-			t.n, t.err = int(r), nil
-			if e != 0 {
-				t.n, t.err = 0, e
-			}
+			t.n, t.err = socket.Send(fd, t.p)
 		} else {
 			t.n, t.err = syscall.Write(int(fd), t.p)
 		}

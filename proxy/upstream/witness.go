@@ -12,6 +12,9 @@ const (
 	// a second after it was asked for.
 	aliveWait = 1500 * time.Millisecond
 
+	// clockTick is how coarse the kernel's clock may be.
+	clockTick = 10 * time.Millisecond
+
 	aliveLookFirst = time.Millisecond
 	aliveLookEvery = 20 * time.Millisecond
 
