@@ -40,9 +40,6 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	newCounter := func(name, help string) prometheus.Counter {
 		return f.NewCounter(prometheus.CounterOpts{Name: "questdb_ilp_proxy_" + name, Help: help})
 	}
-	newOften := func(name, help string, c *counter.Int) {
-		f.NewCounterFunc(prometheus.CounterOpts{Name: "questdb_ilp_proxy_" + name, Help: help}, c.Value)
-	}
 	vec := func(name, help, label string, values ...string) *prometheus.CounterVec {
 		v := f.NewCounterVec(prometheus.CounterOpts{Name: "questdb_ilp_proxy_" + name, Help: help}, []string{label})
 		for _, value := range values {
@@ -69,7 +66,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		fragmentMemory: gauge("fragment_memory_bytes", "Bytes of memory that records hold whose end was not read yet."),
 		fragmentLimit:  gauge("fragment_memory_limit_bytes", "Bytes of memory that such records may hold."),
 	}
-	newOften("records_received_total", "Whole records read from writers, those rejected included.", &m.records)
-	newOften("bytes_received_total", "Bytes read from writers.", &m.bytes)
+	m.records.Show(f, "questdb_ilp_proxy_records_received_total", "Whole records read from writers, those rejected included.")
+	m.bytes.Show(f, "questdb_ilp_proxy_bytes_received_total", "Bytes read from writers.")
 	return m
 }

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	dto "github.com/prometheus/client_model/go"
 )
 
@@ -29,5 +30,10 @@ func (c *Int) Add(n int64) { c.n.Add(n) }
 // Load returns what was counted.
 func (c *Int) Load() int64 { return c.n.Load() }
 
-// Value is Load as Prometheus wants it: for a prometheus.CounterFunc.
+// Value is Load as a float64, as Prometheus has all its values.
 func (c *Int) Value() float64 { return float64(c.n.Load()) }
+
+// Show registers a series with f that is what c has counted.
+func (c *Int) Show(f promauto.Factory, name, help string) {
+	f.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, c.Value)
+}

@@ -1,9 +1,11 @@
 package counter
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
@@ -21,13 +23,15 @@ func TestValue(t *testing.T) {
 
 func TestInt(t *testing.T) {
 	var c Int
-	f := prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "x", Help: "x"}, c.Value)
+	r := prometheus.NewRegistry()
+	c.Show(promauto.With(r), "x", "x")
 	c.Add(41)
 	c.Add(1)
 	if c.Load() != 42 || c.Value() != 42 {
 		t.Errorf("got %d and %v, want 42", c.Load(), c.Value())
 	}
-	if got := testutil.ToFloat64(f); got != 42 {
-		t.Errorf("Prometheus is shown %v, want 42", got)
+	want := "# HELP x x\n# TYPE x counter\nx 42\n"
+	if err := testutil.GatherAndCompare(r, strings.NewReader(want), "x"); err != nil {
+		t.Error(err)
 	}
 }

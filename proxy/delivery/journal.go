@@ -149,9 +149,6 @@ func (j *journal) idle() bool {
 
 // skip moves sent over records that are set aside.
 func (j *journal) skip() {
-	if len(j.holes) == 0 {
-		return
-	}
 	for i := j.holeFrom(j.sent); i < len(j.holes) && j.holes[i].start == j.sent; i++ {
 		j.sent, j.counted = j.holes[i].end, j.holes[i].end
 		j.sentRecords += j.holes[i].records
@@ -161,7 +158,7 @@ func (j *journal) skip() {
 // holeFrom returns the index of the first hole that begins at offset or behind.
 func (j *journal) holeFrom(offset int64) int {
 	if len(j.holes) == 0 {
-		return 0
+		return 0 // nearly always, and with each row
 	}
 	return sort.Search(len(j.holes), func(i int) bool { return j.holes[i].start >= offset })
 }

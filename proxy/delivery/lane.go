@@ -130,6 +130,7 @@ func (l *Lane) putSpare(b *Block) {
 	}
 }
 
+// freeSpare gives the memory of the block that was put by back, if there is one.
 func (l *Lane) freeSpare() {
 	if b := l.takeSpare(); b != nil {
 		l.release(b)

@@ -67,7 +67,7 @@ func TestAppendKeepsLargeAndGathersSmall(t *testing.T) {
 	for range 1000 {
 		put(t, w, "t v=1i\n")
 	}
-	w.lane.freeSpare()
+	w.lane.freeSpare() // it is for the next read, and holds no record
 	if got, want := d.budget.Used(), blockCost(d.BlockSize()); got != want {
 		t.Errorf("1,000 small records cost %d bytes, want one block: %d", got, want)
 	}

@@ -28,9 +28,6 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	newCounter := func(name, help string) prometheus.Counter {
 		return f.NewCounter(prometheus.CounterOpts{Name: "questdb_ilp_proxy_" + name, Help: help})
 	}
-	newOften := func(name, help string, c *counter.Int) {
-		f.NewCounterFunc(prometheus.CounterOpts{Name: "questdb_ilp_proxy_" + name, Help: help}, c.Value)
-	}
 	histogram := func(name, help string, buckets ...float64) prometheus.Histogram {
 		return f.NewHistogram(prometheus.HistogramOpts{Name: "questdb_ilp_proxy_" + name, Help: help, Buckets: buckets})
 	}
@@ -54,8 +51,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "1 for what the path check found: resets (refused records are seen), hidden (something between hides them) or skips_malformed."},
 			[]string{"server", "kind"}),
 	}
-	newOften("records_written_total", "Records written to upstream connections, those written again included.", &m.records)
-	newOften("bytes_written_total", "Bytes written to upstream connections, without padding.", &m.bytes)
+	m.records.Show(f, "questdb_ilp_proxy_records_written_total", "Records written to upstream connections, those written again included.")
+	m.bytes.Show(f, "questdb_ilp_proxy_bytes_written_total", "Bytes written to upstream connections, without padding.")
 	for _, reason := range rejected.Reasons() {
 		m.rejected.WithLabelValues(reason)
 	}
