@@ -17,21 +17,11 @@ type tryWrite struct {
 	err error
 }
 
-// smallWrite is the size in bytes up to which a write is made without telling the
-// scheduler: it takes a few microseconds, less than the scheduler's part, and it never
-// waits, since the socket does not block.
-const smallWrite = 16 << 10
-
 func (t *tryWrite) init() { t.f = t.attempt }
 
 func (t *tryWrite) attempt(fd uintptr) bool {
 	for {
-		if len(t.p) <= smallWrite {
-			t.n, t.err = socket.Send(fd, t.p)
-		} else {
-			t.n, t.err = syscall.Write(int(fd), t.p)
-		}
-		if t.err != syscall.EINTR {
+		if t.n, t.err = socket.Send(fd, t.p); t.err != syscall.EINTR {
 			return true // whatever it was: never wait
 		}
 	}
