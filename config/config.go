@@ -53,7 +53,7 @@ type Config struct {
 	// PoolMinIdle is how many upstream connections are authenticated in advance.
 	PoolMinIdle int `env:"ILP_POOL_MIN_IDLE" envDefault:"2" desc:"Upstream connections authenticated in advance; with ${0}$, ${/readyz}$ is 503 until the first writer" hint:"a whole number from 0 to ILP_POOL_MAX"`
 	// PoolMax is how many upstream connections there are at most.
-	PoolMax int `env:"ILP_POOL_MAX" envDefault:"16" desc:"Upstream connections in all, at most; a quarter of them (four of 16 or fewer), with at-most-once half, carry records at a time. 2 at least, and with fewer than 4 nothing is sent while a refused record is looked for" hint:"a whole number from 2 to 10000"`
+	PoolMax int `env:"ILP_POOL_MAX" envDefault:"16" desc:"Upstream connections in all, at most. At most a quarter of them, or four if that is more, carry records at a time; with at-most-once half. 2 at least, and with fewer than 4 nothing is sent while a refused record is looked for" hint:"a whole number from 2 to 10000"`
 
 	// DialTimeout bounds one attempt to connect.
 	DialTimeout time.Duration `env:"ILP_DIAL_TIMEOUT" envDefault:"10s" desc:"Longest wait for a connection to QuestDB" hint:"a duration like 10s, from 1ms to 10m"`

@@ -115,6 +115,7 @@ func (s *session) read(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	s.arm()
+	s.takeTurns()
 	for {
 		s.got, s.failed = -1, nil
 		if err := s.raw.Read(s.receive); err != nil {
@@ -141,6 +142,22 @@ func (s *session) read(ctx context.Context) (int, error) {
 	}
 }
 
+// fewReads is how many reads in a row are made before other goroutines get their turn:
+// of full blocks, a millisecond or so.
+const fewReads = 16
+
+// takeTurns lets others run now and then while there is always something to read. Go's
+// scheduler is not told of the reads: it would give the processor to another thread
+// whenever one takes more than 20 µs, and wake and stop threads all the time for that,
+// which costs a fifth of the throughput.
+func (s *session) takeTurns() {
+	if s.reads == fewReads {
+		s.reads = 0
+		runtime.Gosched() // no memory is held meanwhile
+	}
+	s.reads++
+}
+
 // tryReceive reads once, without waiting. It returns false to be called again
 // when there is something to read.
 func (s *session) tryReceive(fd uintptr) bool {
@@ -153,7 +170,7 @@ func (s *session) tryReceive(fd uintptr) bool {
 	var err error
 	for {
 		from, to := s.window()
-		n, err = s.readOnce(fd, s.in.Bytes()[from:to])
+		n, err = socket.Recv(fd, s.in.Bytes()[from:to])
 		if err != syscall.EINTR {
 			break
 		}
@@ -175,22 +192,6 @@ func (s *session) tryReceive(fd uintptr) bool {
 		s.giveBack()
 	}
 	return true
-}
-
-// fewReads is how many reads in a row are made before other goroutines get their turn:
-// 2 MiB, a millisecond or so.
-const fewReads = 16
-
-// readOnce reads what there is, without telling the scheduler. Told of it, that gives the
-// processor to another thread whenever a read or write takes more than 20 µs, and wakes
-// and stops threads all the time for it: a fifth of the throughput.
-func (s *session) readOnce(fd uintptr, p []byte) (int, error) {
-	if s.reads == fewReads {
-		s.reads = 0
-		runtime.Gosched()
-	}
-	s.reads++
-	return socket.Recv(fd, p)
 }
 
 func (s *session) giveBack() {

@@ -130,7 +130,7 @@ func TestKeptProofsDoNotKeepTheOtherServer(t *testing.T) {
 	for _, c := range []struct {
 		lanes int
 		away  func(context.Context) error
-	}{{8, refuses}, {2, refuses}, {8, silent}, {2, silent}} {
+	}{{8, refuses}, {4, refuses}, {2, refuses}, {8, silent}, {4, silent}, {2, silent}} {
 		bubble.Test(t, func(t *testing.T) {
 			const preferred, other = "10.0.0.1:9009", "10.0.0.2:9009"
 			pipes := newPipes(healthy)
