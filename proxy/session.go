@@ -166,15 +166,8 @@ func (s *session) tryReceive(fd uintptr) bool {
 			return true
 		}
 	}
-	var n int
-	var err error
-	for {
-		from, to := s.window()
-		n, err = socket.Recv(fd, s.in.Bytes()[from:to])
-		if err != syscall.EINTR {
-			break
-		}
-	}
+	from, to := s.window()
+	n, err := socket.Recv(fd, s.in.Bytes()[from:to])
 	if err == syscall.EAGAIN {
 		s.reads = 0
 		s.giveBack()

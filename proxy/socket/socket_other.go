@@ -7,18 +7,9 @@ import (
 	"unsafe"
 )
 
-// Recv reads into p, which is not empty, what there is. The error is a [syscall.Errno]: EAGAIN if there is nothing.
-func Recv(fd uintptr, p []byte) (int, error) {
-	n, err := raw(syscall.SYS_READ, fd, p)
-	raceWritten(p[:n])
-	return n, err
-}
+func recv(fd uintptr, p []byte) (int, error) { return raw(syscall.SYS_READ, fd, p) }
 
-// Send writes of p, which is not empty, what the socket takes. The error is a [syscall.Errno]: EAGAIN if it takes nothing.
-func Send(fd uintptr, p []byte) (int, error) {
-	raceRead(p)
-	return raw(syscall.SYS_WRITE, fd, p)
-}
+func send(fd uintptr, p []byte) (int, error) { return raw(syscall.SYS_WRITE, fd, p) }
 
 func raw(trap, fd uintptr, p []byte) (int, error) {
 	n, _, errno := syscall.RawSyscall(trap, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))

@@ -29,12 +29,14 @@ func TestPair(t *testing.T) {
 			t.Errorf("received %q, %v; want %q", p[:n], err, want)
 		}
 	}
-	full := make([]byte, 1<<20)
-	for err = nil; err == nil; {
-		_, err = Send(writer, full)
-	}
-	if !errors.Is(err, syscall.EAGAIN) {
-		t.Errorf("a full socket: %v, want EAGAIN", err)
+	for _, size := range []int{mostUntold, mostUntold + 1} {
+		full, n := make([]byte, size), 0
+		for err = nil; err == nil; {
+			n, err = Send(writer, full)
+		}
+		if n != 0 || !errors.Is(err, syscall.EAGAIN) {
+			t.Errorf("%d bytes into a full socket: %d, %v; want EAGAIN", size, n, err)
+		}
 	}
 	if err := syscall.Close(fds[0]); err != nil {
 		t.Fatal(err)

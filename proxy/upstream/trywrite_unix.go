@@ -17,24 +17,11 @@ type tryWrite struct {
 	err error
 }
 
-// mostUntold is the size in bytes up to which a write is made without telling Go's
-// scheduler: a block's, and more. A record may be many MiB long; while that is copied,
-// other goroutines must get the processor.
-const mostUntold = 256 << 10
-
 func (t *tryWrite) init() { t.f = t.attempt }
 
 func (t *tryWrite) attempt(fd uintptr) bool {
-	for {
-		if len(t.p) <= mostUntold {
-			t.n, t.err = socket.Send(fd, t.p)
-		} else {
-			t.n, t.err = syscall.Write(int(fd), t.p)
-		}
-		if t.err != syscall.EINTR {
-			return true // whatever it was: never wait
-		}
-	}
+	t.n, t.err = socket.Send(fd, t.p)
+	return true // whatever it was: never wait
 }
 
 func (t *tryWrite) write(raw syscall.RawConn, p []byte) (int, error) {
