@@ -56,8 +56,8 @@ type session struct {
 	got     int
 	failed  error
 	receive func(fd uintptr) bool
-	// reads counts those since other goroutines had their turn, up to fewReads.
-	reads int
+	// turn is how many bytes were read since other goroutines had theirs.
+	turn int
 
 	// bytes is how many were read. Others read it. rate is Server.Writers' own.
 	bytes atomic.Int64
@@ -142,20 +142,23 @@ func (s *session) read(ctx context.Context) (int, error) {
 	}
 }
 
-// fewReads is how many reads in a row are made before other goroutines get their turn:
-// of full blocks, a millisecond or so.
-const fewReads = 16
+// A session reads turn bytes in a row before other goroutines get their turn, which takes
+// a millisecond or so. A read counts as leastRead at least.
+const (
+	turn      = 2 << 20
+	leastRead = 128 << 10
+)
 
 // takeTurns lets others run now and then while there is always something to read. Go's
 // scheduler is not told of the reads: it would give the processor to another thread
 // whenever one takes more than 20 µs, and wake and stop threads all the time for that,
 // which costs a fifth of the throughput.
 func (s *session) takeTurns() {
-	if s.reads == fewReads {
-		s.reads = 0
+	if s.turn >= turn {
+		s.turn = 0
 		runtime.Gosched() // no memory is held meanwhile
 	}
-	s.reads++
+	s.turn += max(s.got, leastRead)
 }
 
 // tryReceive reads once, without waiting. It returns false to be called again
@@ -169,7 +172,7 @@ func (s *session) tryReceive(fd uintptr) bool {
 	from, to := s.window()
 	n, err := socket.Recv(fd, s.in.Bytes()[from:to])
 	if err == syscall.EAGAIN {
-		s.reads = 0
+		s.turn = 0
 		s.giveBack()
 		if len(s.fragment) == 0 && cap(s.fragment) > keepFragment {
 			s.setFragment(nil)

@@ -7,10 +7,17 @@ import (
 )
 
 const (
-	// maxBlockSize is the size of a block where the budget is large enough.
-	// Measured on loopback, larger reads and writes gain nothing.
+	// maxBlockSize is the size of a block where the budget is large enough, and
+	// maxPassing that of one that only passes through, for at-most-once delivery: then it
+	// is the same few all the time. Measured on loopback, eight writers at full speed cost a
+	// fifth less CPU time so: fewer, longer reads and writes wake other processes less often.
+	// What is kept is kept in smaller ones, since a read may leave most of one unused.
 	maxBlockSize = 128 << 10
+	maxPassing   = 512 << 10
 	minBlockSize = 1 << 10
+	// maxGathered is how many bytes are copied, rather than kept in a block of
+	// their own, behind what is there.
+	maxGathered = 32 << 10
 	// spanCost is what one span is charged with: it is memory as well.
 	spanCost = 16
 	// maxSpans bounds the spans of one block, and so what it may cost.

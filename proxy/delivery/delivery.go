@@ -112,7 +112,7 @@ func New(o Options) *Dispatcher {
 		apart = 1
 	}
 	lanes += apart
-	d.free.size = blockSize(o.Memory, lanes, o.MaxRecord)
+	d.free.size = blockSize(&o, lanes)
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	each := guarantee(o.Memory, lanes)
 	for id := range lanes {
@@ -163,8 +163,12 @@ func guarantee(memory int64, lanes int) int64 {
 // blockSize returns a size of which every lane's guarantee holds a few, and
 // which is not larger than a record may be: then a record that lies within one
 // block cannot be too long.
-func blockSize(memory int64, lanes, maxRecord int) int {
-	size := min(memory/int64(8*lanes), maxBlockSize, int64(maxRecord))
+func blockSize(o *Options, lanes int) int {
+	most := int64(maxBlockSize)
+	if o.AtMostOnce {
+		most = maxPassing
+	}
+	size := min(o.Memory/int64(8*lanes), most, int64(o.MaxRecord))
 	return max(int(size)&^(minBlockSize-1), minBlockSize)
 }
 

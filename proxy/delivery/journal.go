@@ -179,7 +179,7 @@ func (j *journal) wrote(n int) int64 {
 	s.records += records
 	s.bytes += int64(n)
 	if j.forget {
-		j.release(j.boundaryBefore(j.sent))
+		j.release(j.sent) // of a block that is written in part, nothing
 	}
 	return records
 }
@@ -302,7 +302,7 @@ func (j *journal) clean() {
 	j.holes = slices.Delete(j.holes, 0, passed)
 	keep := j.settled
 	if j.forget {
-		keep = j.boundaryBefore(j.sent)
+		keep = j.sent
 	}
 	if len(j.holes) > 0 {
 		keep = min(keep, j.holes[0].start)

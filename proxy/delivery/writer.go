@@ -126,7 +126,7 @@ func (w *Writer) Append(b *Block, n, records int) {
 	now := time.Now()
 	l.mu.Lock()
 	tail := l.j.room(n)
-	copied := tail != nil && (n <= len(b.buf)/4 || l.d.o.Gather)
+	copied := tail != nil && (l.d.o.Gather || n <= len(b.buf)/4 && (n <= maxGathered || tail.n > 0))
 	if copied {
 		copy(tail.buf[tail.n:], b.buf[:n])
 	} else {

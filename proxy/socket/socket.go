@@ -5,7 +5,7 @@ import "syscall"
 // mostUntold is the size in bytes up to which a write is made without telling the
 // scheduler: a block's, and more. A record may be many MiB long; while that is copied,
 // other goroutines must get the processor.
-const mostUntold = 256 << 10
+const mostUntold = 512 << 10
 
 // Recv reads into p, which is not empty, what there is; 0 and no error is the end. The error is a [syscall.Errno]: EAGAIN if there is
 // nothing, never EINTR.
