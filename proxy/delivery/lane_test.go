@@ -3,6 +3,7 @@ package delivery
 import (
 	"bytes"
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -76,6 +77,42 @@ func TestAppendKeepsLargeAndGathersSmall(t *testing.T) {
 	if got, want := d.budget.Used(), blockCost(d.BlockSize())+int64(cap(large)); got != want {
 		t.Errorf("with a large record: %d bytes, want %d", got, want)
 	}
+}
+
+// What only passes through is read in larger pieces. Where it cannot pass, reads that leave most
+// of a block unused share one; while it can, they are not copied.
+func TestPassingBlocks(t *testing.T) {
+	kept := newDispatcher(t, away{}, Options{})
+	d := newDispatcher(t, away{}, Options{AtMostOnce: true})
+	if got, want := d.BlockSize(), 4*kept.BlockSize(); got != want {
+		t.Errorf("a block of %d bytes, want %d", got, want)
+	}
+	for name, d := range map[string]*Dispatcher{"kept": kept, "passing": d} {
+		w := d.NewWriter("w", nil)
+		row := "t v=1i" + strings.Repeat(" ", d.BlockSize()/4-7) + "\n"
+		for range 40 {
+			put(t, w, row)
+		}
+		w.lane.freeSpare()
+		if got, most := d.budget.Used(), 12*blockCost(d.BlockSize()); got > most {
+			t.Errorf("%s: 40 reads that fill a quarter of a block cost %d bytes, want at most %d", name, got, most)
+		}
+	}
+
+	bubble.Test(t, func(t *testing.T) {
+		d := newDispatcher(t, sink{}, Options{AtMostOnce: true})
+		w := d.NewWriter("w", nil)
+		put(t, w, "t v=1i\n")
+		synctest.Wait() // the lane has a connection and nothing is pending
+		b := w.TryBuffer()
+		n := copy(b.Bytes(), strings.Repeat(" ", maxGathered)+"\n")
+		w.Append(b, n, 1)
+		w.lane.mu.Lock()
+		defer w.lane.mu.Unlock()
+		if last := w.lane.j.blocks[len(w.lane.j.blocks)-1]; last != b {
+			t.Errorf("%d bytes were copied, although nothing was pending", n)
+		}
+	})
 }
 
 // A block that one lane keeps for its next read must not be missing to a session on another
