@@ -56,8 +56,8 @@ type session struct {
 	got     int
 	failed  error
 	receive func(fd uintptr) bool
-	// turn is how many bytes were read since other goroutines had theirs.
-	turn int
+	// sinceTurn is how many bytes were read since other goroutines had their turn.
+	sinceTurn int
 
 	// bytes is how many were read. Others read it. rate is Server.Writers' own.
 	bytes atomic.Int64
@@ -142,10 +142,10 @@ func (s *session) read(ctx context.Context) (int, error) {
 	}
 }
 
-// A session reads turn bytes in a row before other goroutines get their turn, which takes
-// a millisecond or so. A read counts as leastRead at least.
+// A session reads about turnBytes in a row before other goroutines get their turn, which
+// takes a millisecond or so. A read counts as leastRead at least.
 const (
-	turn      = 2 << 20
+	turnBytes = 2 << 20
 	leastRead = 128 << 10
 )
 
@@ -154,11 +154,11 @@ const (
 // whenever one takes more than 20 µs, and wake and stop threads all the time for that,
 // which costs a fifth of the throughput.
 func (s *session) takeTurns() {
-	if s.turn >= turn {
-		s.turn = 0
+	if s.sinceTurn >= turnBytes {
+		s.sinceTurn = 0
 		runtime.Gosched() // no memory is held meanwhile
 	}
-	s.turn += max(s.got, leastRead)
+	s.sinceTurn += max(s.got, leastRead)
 }
 
 // tryReceive reads once, without waiting. It returns false to be called again
@@ -172,7 +172,7 @@ func (s *session) tryReceive(fd uintptr) bool {
 	from, to := s.window()
 	n, err := socket.Recv(fd, s.in.Bytes()[from:to])
 	if err == syscall.EAGAIN {
-		s.turn = 0
+		s.sinceTurn = 0
 		s.giveBack()
 		if len(s.fragment) == 0 && cap(s.fragment) > keepFragment {
 			s.setFragment(nil)

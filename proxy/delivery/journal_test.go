@@ -204,3 +204,19 @@ func TestJournalMisusePanics(t *testing.T) {
 		})
 	}
 }
+
+// A lane that has been idle keeps an empty block, into which the next read may not fit.
+func TestOldestBehindAnEmptyBlock(t *testing.T) {
+	j := journal{store: store{free: func(*Block) {}}}
+	j.push(&Block{buf: make([]byte, 4)})
+	if _, ok := j.oldest(); ok {
+		t.Error("there is an oldest record in a journal without any")
+	}
+	b := &Block{buf: make([]byte, 64)}
+	j.push(b)
+	at := time.Unix(1700000000, 0)
+	j.accept(&Writer{}, copy(b.buf, "t v=1i\n"), 1, at)
+	if got, ok := j.oldest(); !ok || !got.Equal(at) {
+		t.Errorf("the oldest is of %v (%v), want %v", got, ok, at)
+	}
+}

@@ -79,8 +79,9 @@ func TestAppendKeepsLargeAndGathersSmall(t *testing.T) {
 	}
 }
 
-// What only passes through is read in larger pieces. Where it cannot pass, reads that leave most
-// of a block unused share one; while it can, they are not copied.
+// What only passes through is read in larger pieces. Where it cannot pass, reads of up to a
+// quarter of a block share one, and so do small ones of many writers; while it can, they are
+// not copied.
 func TestPassingBlocks(t *testing.T) {
 	kept := newDispatcher(t, away{}, Options{})
 	d := newDispatcher(t, away{}, Options{AtMostOnce: true})
@@ -96,6 +97,20 @@ func TestPassingBlocks(t *testing.T) {
 		w.lane.freeSpare()
 		if got, most := d.budget.Used(), 12*blockCost(d.BlockSize()); got > most {
 			t.Errorf("%s: 40 reads that fill a quarter of a block cost %d bytes, want at most %d", name, got, most)
+		}
+	}
+	for name, passing := range map[string]bool{"kept": false, "passing": true} {
+		d := newDispatcher(t, away{}, Options{AtMostOnce: passing})
+		one, other := d.NewWriter("one", nil), d.NewWriter("other", nil)
+		row := "t v=1i" + strings.Repeat(" ", 93) + "\n"
+		const rows = 20_000
+		for range rows {
+			put(t, one, row)
+			put(t, other, row)
+		}
+		one.lane.freeSpare()
+		if got, most := d.budget.Used(), int64(2*2*rows*len(row)); got > most {
+			t.Errorf("%s: %d rows of two writers in turns cost %d bytes, want at most %d", name, 2*rows, got, most)
 		}
 	}
 

@@ -157,10 +157,12 @@ func firstRecord(p []byte) int {
 
 // oldest returns when the oldest record that is kept was accepted.
 func (s *store) oldest() (time.Time, bool) {
-	if len(s.blocks) == s.head || s.blocks[s.head].n == 0 {
-		return time.Time{}, false
+	for _, b := range s.blocks[s.head:] {
+		if b.n > 0 { // the first may be empty still: what follows did not fit in
+			return b.accepted, true
+		}
 	}
-	return s.blocks[s.head].accepted, true
+	return time.Time{}, false
 }
 
 // release forgets the blocks that end at or before offset. The last block stays

@@ -119,8 +119,8 @@ func (w *Writer) Suspect() bool {
 // Append puts the first n bytes of b, which are whole records, into the
 // journal, and writes them upstream if that is possible at once. The block
 // belongs to the lane from then on. Few bytes are copied into the lane's last
-// block, so that many small reads share one; many stay where they are, unless
-// Options.Gather says otherwise.
+// block, so that many small reads share one, and more of them where others wait
+// there already; many stay where they are, unless Options.Gather says otherwise.
 func (w *Writer) Append(b *Block, n, records int) {
 	l := w.lane
 	now := time.Now()

@@ -211,8 +211,7 @@ func (s *Scanner) run(p []byte, i, until int) (next, last, records int) {
 				if end := i + 1 + 8; end < len(p) && p[i] == typeDouble {
 					switch p[end] {
 					case ',':
-						i = end + 1
-						st = atFieldName
+						i, st = doubles(p, end+1)
 					case ' ':
 						i = end + 1
 						st = inTimestamp
@@ -586,11 +585,8 @@ func (s *Scanner) keptOK() bool {
 
 // indexClass returns the index of the first byte of p, from i on, that is in one of the stop classes; len(p) if there is none.
 func indexClass(p []byte, i int, cl uint8) int {
-	// All bytes that stop anything are below '0', or '=' or a backslash. Most others are not.
-	const eq, slash, digit = ones * '=', ones * '\\', ones * '0'
 	for len(p)-i >= 8 {
-		w := binary.LittleEndian.Uint64(p[i:])
-		m := (w-digit)&^w&highs | zeroBytes(w^eq) | zeroBytes(w^slash)
+		m := stops(binary.LittleEndian.Uint64(p[i:]))
 		if m == 0 {
 			i += 8
 			continue
@@ -606,6 +602,42 @@ func indexClass(p []byte, i int, cl uint8) int {
 		}
 	}
 	return i
+}
+
+// doubles goes over fields that are binary doubles, from the start of a field's name on: where there is one, there are often many.
+// It stops before the first that is anything else, does not lie in p with the byte behind it, or has a name with a byte in it that
+// stops might mean, and returns the state there.
+func doubles(p []byte, i int) (next int, st state) {
+	const value = 2 + 8 // the second '=', the type and the payload
+	for name := i; len(p)-name >= 8; {
+		w := binary.LittleEndian.Uint64(p[name:])
+		m := stops(w)
+		if m == 0 {
+			name += 8
+			continue
+		}
+		name += bits.TrailingZeros64(m) / 8
+		if name == i || p[name] != '=' || len(p)-name <= 1+value || p[name+1] != '=' || p[name+2] != typeDouble {
+			break
+		}
+		switch name += 1 + value; p[name] {
+		case ',':
+			name++
+			i = name
+			continue
+		case ' ':
+			return name + 1, inTimestamp
+		}
+		break
+	}
+	return i, atFieldName
+}
+
+// stops has the high bit of the lowest byte of w that might stop anything, and maybe of others above it: all such bytes are
+// below '0', or '=' or a backslash. Most others are not.
+func stops(w uint64) uint64 {
+	const eq, slash, digit = ones * '=', ones * '\\', ones * '0'
+	return (w-digit)&^w&highs | zeroBytes(w^eq) | zeroBytes(w^slash)
 }
 
 const (

@@ -3,7 +3,7 @@ package socket
 import "syscall"
 
 // mostUntold is the size in bytes up to which a write is made without telling the
-// scheduler: a block's, and more. A record may be many MiB long; while that is copied,
+// scheduler: the largest block's. A record may be many MiB long; while that is copied,
 // other goroutines must get the processor.
 const mostUntold = 512 << 10
 
