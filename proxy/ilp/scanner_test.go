@@ -166,6 +166,26 @@ func TestBoundaryBetweenChunks(t *testing.T) {
 	}
 }
 
+// TestDoubles has what may follow a binary double looked at in one chunk, where many of them are gone over at once, and byte by byte.
+func TestDoubles(t *testing.T) {
+	const payload = "\n\r,=\\ \n\n"
+	double := "==\x10" + payload
+	for _, next := range []string{
+		"g" + double + ",h" + double + ",", "g" + double + " ", "g" + double + "\n", "g" + double + "x", "g" + double + ",h=1i,",
+		double + ",", "g=1\x10" + payload + ",", "g=\x10" + payload + ",", "g==\x0f" + payload + ",", "g==\x06\n,", "g==\x1012345678\n\n,",
+		"a-b" + double + ",", "a.b" + double + ",", "a\\=b" + double + ",", "a b" + double + ",", "\"" + double + ",", "\x00" + double + ",",
+		"a\\=\x10" + payload + ",", "a =\x10" + payload + ",", "a,=\x10" + payload + ",",
+		"of_eight" + double + ",", "of_nine_9" + double + ",", "longer_than_two_words" + double + ",", "longer_than_two_words=1,", "0123456" + double + " ",
+	} {
+		for _, end := range []string{"", "\n", "h" + double + ",\n", "1700000000000000000\nt v=1i\n", "k" + double + "\nt v=1i\n"} {
+			stream := []byte("t f" + double + "," + next + end)
+			for n := range len(stream) + 1 {
+				checkChunks(t, stream[:n], single(n))
+			}
+		}
+	}
+}
+
 func TestMidRecord(t *testing.T) {
 	for stream, want := range map[string]bool{
 		"": false, "\n": false, "t": true, "t f=1i\n": false, "t f=1i\nt": true, "=": true, "=\n": false, `\`: true, "t f==\x10": true,
