@@ -131,7 +131,8 @@ func (s *store) owner(offset int64) *Writer {
 }
 
 // largest returns a size that no record between from and to exceeds, 0 if none
-// can be larger than an ordinary block.
+// can be larger than maxBlockSize. What is not kept, as with at-most-once delivery,
+// does not count.
 func (s *store) largest(from, to int64) (size int) {
 	for from < to {
 		b := s.block(from)
