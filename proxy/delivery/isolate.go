@@ -123,7 +123,8 @@ func (l *Lane) roundsFor(x suspect) int {
 // refused, alone, then control is accepted, twice over: then they are set aside. It
 // ends at the first record that is accepted.
 func (l *Lane) pursue(ctx context.Context, addr string, culprit suspect, control []byte) {
-	for culprit.w.refused.Load() >= demoteAfter && control != nil {
+	table, _ := ilp.Table(culprit.record)
+	for culprit.w.refused.Load() >= demoteAfter && control != nil && !l.d.quarantine.closed(culprit.w, table) {
 		l.mu.Lock()
 		_, _, batch := l.comparisons(culprit)
 		l.mu.Unlock()

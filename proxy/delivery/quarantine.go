@@ -17,6 +17,9 @@ const (
 	inARow = 3
 	// probeEvery is how often one of them is tried all the same.
 	probeEvery = 10 * time.Second
+	// mostWriters bounds of how many of them a record is tried before a table is put
+	// into quarantine for all.
+	mostWriters = 16
 	// mostTables bounds how many tables are watched.
 	mostTables = 1000
 )
@@ -43,8 +46,10 @@ type source struct {
 }
 
 type tableTrouble struct {
-	refused int  // in a row
-	closed  bool // in quarantine
+	refused int     // in a row
+	w       *Writer // whose the last of them was
+	several bool    // they are of more than one writer
+	closed  bool    // in quarantine
 	probe   time.Time
 }
 
@@ -52,7 +57,8 @@ type tableTrouble struct {
 func (q *quarantine) watching() bool { return q.watched.Load() > 0 }
 
 // refused says that a record was refused alone, and returns the sources of which
-// so many were, in a row, that they should be looked at.
+// so many were, in a row, that they should be looked at. What one writer alone sends
+// tells nothing of what others do.
 func (q *quarantine) refused(w *Writer, table string) (suspicious []source) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -69,11 +75,25 @@ func (q *quarantine) refused(w *Writer, table string) (suspicious []source) {
 			q.tables[s] = t
 			q.watched.Add(1)
 		}
-		if t.refused++; t.refused >= inARow && !t.closed {
+		t.several = t.several || t.w != nil && t.w != w
+		t.w = w
+		if t.refused++; t.refused >= inARow && !t.closed && (s.w != nil || t.several) {
 			suspicious = append(suspicious, s)
 		}
 	}
 	return suspicious
+}
+
+// closed reports whether w's records of table are in quarantine.
+func (q *quarantine) closed(w *Writer, table string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, s := range []source{{nil, table}, {w, table}} {
+		if t := q.tables[s]; t != nil && t.closed {
+			return true
+		}
+	}
+	return false
 }
 
 // close puts s into quarantine.
@@ -120,13 +140,17 @@ func (q *quarantine) holds(w *Writer, table string, now time.Time) (held, probe 
 
 // consider looks at the sources of a record that was refused alone: if so many of
 // them were in a row, it tries a few more of those that are pending, and puts the
-// source into quarantine only if they are refused as well.
+// source into quarantine only if they are refused as well; a table for everybody only
+// if nothing of it was accepted for some time, on other lanes neither.
 func (l *Lane) consider(ctx context.Context, addr string, refused suspect) {
 	table, ok := ilp.Table(refused.record)
 	if !ok {
 		return
 	}
 	for _, s := range l.d.quarantine.refused(refused.w, table) {
+		if s.w == nil && !l.d.refusals.silent(table, time.Now()) {
+			continue
+		}
 		samples := l.samples(s)
 		for i, x := range samples {
 			answer, err := l.try(ctx, addr, x.record)
@@ -144,13 +168,15 @@ func (l *Lane) consider(ctx context.Context, addr string, refused suspect) {
 	}
 }
 
-// samples returns copies of the first, some and the last pending record of s.
+// samples returns copies of the first, some and the last pending record of s; of a table
+// for everybody also the first of each writer.
 func (l *Lane) samples(s source) (some []suspect) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.j.skip()
 	step, last := 1, suspect{}
 	n := 0
+	seen := map[*Writer]bool{}
 	l.j.records(l.j.sent, l.j.end, func(start, end int64, w *Writer, record []byte) bool {
 		if s.w != nil && s.w != w {
 			return true
@@ -159,8 +185,13 @@ func (l *Lane) samples(s source) (some []suspect) {
 			return true
 		}
 		last = suspect{start: start, end: end}
-		if n++; n == step && len(some) < inARow {
+		n++
+		another := s.w == nil && !seen[w] && len(seen) < mostWriters
+		if another || n == step {
 			some = append(some, l.suspect(start, end))
+			seen[w] = true
+		}
+		if n == step && step < 100 {
 			step *= 10
 		}
 		return true

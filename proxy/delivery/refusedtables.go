@@ -128,6 +128,14 @@ func (r *refusedTables) trouble(table string, now time.Time) bool {
 	return false
 }
 
+// silent reports whether nothing of table was accepted for as long as it has to be watched.
+func (r *refusedTables) silent(table string, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	x := r.tables[table]
+	return x != nil && now.Sub(x.since) >= watchTable
+}
+
 // A standing is what can be said of a table of which a record was refused.
 type standing int
 
