@@ -12,9 +12,7 @@ import (
 // what is written after a failure begins with a record, and what was written is not kept,
 // while everything behind it is. In the end each record is settled, uncertain or set aside.
 func TestForgettingJournal(t *testing.T) {
-	for seed := range uint64(2000) {
-		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { forgettingLife(t, rand.New(rand.NewPCG(seed, 2))) })
-	}
+	lives(t, 2, forgettingLife)
 }
 
 func forgettingLife(t *testing.T, rng *rand.Rand) {

@@ -121,7 +121,8 @@ func (l *Lane) roundsFor(x suspect) int {
 // pursue tries what else is pending of a writer whose records were refused again and
 // again, so that its neighbours do not wait for a search for each. All of a batch is
 // refused, alone, then control is accepted, twice over: then they are set aside. It
-// ends at the first record that is accepted.
+// ends at the first record that is accepted, and where they are in quarantine: then the
+// rest is set aside without.
 func (l *Lane) pursue(ctx context.Context, addr string, culprit suspect, control []byte) {
 	table, _ := ilp.Table(culprit.record)
 	for culprit.w.refused.Load() >= demoteAfter && control != nil && !l.d.quarantine.closed(culprit.w, table) {

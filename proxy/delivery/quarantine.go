@@ -46,10 +46,8 @@ type source struct {
 }
 
 type tableTrouble struct {
-	refused int     // in a row
-	w       *Writer // whose the last of them was
-	several bool    // they are of more than one writer
-	closed  bool    // in quarantine
+	refused int  // in a row
+	closed  bool // in quarantine
 	probe   time.Time
 }
 
@@ -57,8 +55,7 @@ type tableTrouble struct {
 func (q *quarantine) watching() bool { return q.watched.Load() > 0 }
 
 // refused says that a record was refused alone, and returns the sources of which
-// so many were, in a row, that they should be looked at. What one writer alone sends
-// tells nothing of what others do.
+// so many were, in a row, that they should be looked at.
 func (q *quarantine) refused(w *Writer, table string) (suspicious []source) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -75,25 +72,11 @@ func (q *quarantine) refused(w *Writer, table string) (suspicious []source) {
 			q.tables[s] = t
 			q.watched.Add(1)
 		}
-		t.several = t.several || t.w != nil && t.w != w
-		t.w = w
-		if t.refused++; t.refused >= inARow && !t.closed && (s.w != nil || t.several) {
+		if t.refused++; t.refused >= inARow && !t.closed {
 			suspicious = append(suspicious, s)
 		}
 	}
 	return suspicious
-}
-
-// closed reports whether w's records of table are in quarantine.
-func (q *quarantine) closed(w *Writer, table string) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, s := range []source{{nil, table}, {w, table}} {
-		if t := q.tables[s]; t != nil && t.closed {
-			return true
-		}
-	}
-	return false
 }
 
 // close puts s into quarantine.
@@ -138,17 +121,23 @@ func (q *quarantine) holds(w *Writer, table string, now time.Time) (held, probe 
 	return held, probe
 }
 
+// closed reports whether w's records of table are in quarantine.
+func (q *quarantine) closed(w *Writer, table string) bool {
+	held, _ := q.holds(w, table, time.Time{}) // long before any probe
+	return held
+}
+
 // consider looks at the sources of a record that was refused alone: if so many of
 // them were in a row, it tries a few more of those that are pending, and puts the
-// source into quarantine only if they are refused as well; a table for everybody only
-// if nothing of it was accepted for some time, on other lanes neither.
+// source into quarantine only if they are refused as well. What one writer alone sends
+// tells nothing of what others do with the same table.
 func (l *Lane) consider(ctx context.Context, addr string, refused suspect) {
 	table, ok := ilp.Table(refused.record)
 	if !ok {
 		return
 	}
 	for _, s := range l.d.quarantine.refused(refused.w, table) {
-		if s.w == nil && !l.d.refusals.silent(table, time.Now()) {
+		if s.w == nil && !l.d.refusals.general(table, time.Now()) {
 			continue
 		}
 		samples := l.samples(s)
@@ -174,8 +163,7 @@ func (l *Lane) samples(s source) (some []suspect) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.j.skip()
-	step, last := 1, suspect{}
-	n := 0
+	n, last := 0, suspect{}
 	seen := map[*Writer]bool{}
 	l.j.records(l.j.sent, l.j.end, func(start, end int64, w *Writer, record []byte) bool {
 		if s.w != nil && s.w != w {
@@ -185,14 +173,10 @@ func (l *Lane) samples(s source) (some []suspect) {
 			return true
 		}
 		last = suspect{start: start, end: end}
-		n++
 		another := s.w == nil && !seen[w] && len(seen) < mostWriters
-		if another || n == step {
+		if n++; another || n == 1 || n == 10 || n == 100 {
 			some = append(some, l.suspect(start, end))
 			seen[w] = true
-		}
-		if n == step && step < 100 {
-			step *= 10
 		}
 		return true
 	})

@@ -63,24 +63,3 @@ func TestTableIsClosedForWhoSendsWhatIsRefused(t *testing.T) {
 		})
 	}
 }
-
-// TestTableIsClosedForAll has a table refuse what several writers send.
-func TestTableIsClosedForAll(t *testing.T) {
-	var q quarantine
-	a, b := &Writer{}, &Writer{}
-	for range 10 {
-		for _, s := range q.refused(a, "t") {
-			if s.w == nil {
-				t.Fatal("one writer's records make the table suspicious for all")
-			}
-		}
-	}
-	all := q.refused(b, "t")
-	if len(all) != 1 || all[0] != (source{nil, "t"}) {
-		t.Errorf("after another one's: %v, want the table for all", all)
-	}
-	q.accepted(b, "t")
-	for _, s := range q.refused(b, "t") {
-		t.Errorf("%v is suspicious although a record was accepted", s)
-	}
-}

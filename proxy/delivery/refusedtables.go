@@ -128,12 +128,13 @@ func (r *refusedTables) trouble(table string, now time.Time) bool {
 	return false
 }
 
-// silent reports whether nothing of table was accepted for as long as it has to be watched.
-func (r *refusedTables) silent(table string, now time.Time) bool {
+// general reports whether the table refuses whoever it is: records of several writers, and
+// nothing of it was accepted for as long as it has to be watched.
+func (r *refusedTables) general(table string, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	x := r.tables[table]
-	return x != nil && now.Sub(x.since) >= watchTable
+	return x != nil && x.several && now.Sub(x.since) >= watchTable
 }
 
 // A standing is what can be said of a table of which a record was refused.

@@ -101,3 +101,32 @@ func TestTrouble(t *testing.T) {
 		t.Errorf("%d tables remembered after an hour, want 1", len(r.nothing))
 	}
 }
+
+// TestGeneral has a table refuse records of one writer, and then of another: only then, and
+// after some time in which nothing of it is accepted, it refuses whoever it is.
+func TestGeneral(t *testing.T) {
+	var r refusedTables
+	a, b := &Writer{}, &Writer{}
+	start := time.Unix(1000, 0)
+	later := start.Add(watchTable)
+	r.refused(a, "t", start)
+	r.refused(a, "t", later)
+	if r.general("t", later) {
+		t.Error("one writer's records tell against others'")
+	}
+	r.refused(b, "t", start)
+	if r.general("t", later.Add(-1)) {
+		t.Error("too early")
+	}
+	if !r.general("t", later) {
+		t.Error("refuses everybody, and it does not show")
+	}
+	if r.general("u", later) {
+		t.Error("so does another table")
+	}
+	r.accepted("t", later)
+	r.refused(b, "t", later)
+	if r.general("t", later.Add(watchTable)) {
+		t.Error("what was refused before a record was accepted still counts")
+	}
+}

@@ -620,15 +620,15 @@ func doubles(p []byte, i int) (next int, st state) {
 		if name == i || p[name] != '=' || len(p)-name <= 1+value || p[name+1] != '=' || p[name+2] != typeDouble {
 			break
 		}
-		switch name += 1 + value; p[name] {
-		case ',':
-			name++
-			i = name
-			continue
-		case ' ':
+		name += 1 + value
+		if p[name] == ' ' {
 			return name + 1, inTimestamp
 		}
-		break
+		if p[name] != ',' {
+			break
+		}
+		name++
+		i = name
 	}
 	return i, atFieldName
 }
