@@ -237,8 +237,8 @@ func check(t *testing.T, seed uint64, s *simServer, rejects *memoryRejects, good
 	// So the last times that a writer's records came are in order.
 	last := map[int]map[int]int{}
 	for i, r := range s.parsed {
-		var w, n, at int
-		if _, err := fmt.Sscanf(string(r), "t%d n=%di %d\n", &w, &n, &at); err != nil {
+		w, n, ok := rowOf(string(r))
+		if !ok {
 			continue
 		}
 		if last[w] == nil {

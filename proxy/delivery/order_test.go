@@ -25,7 +25,7 @@ func TestNothingOvertakesWhatAGivenUpConnectionHolds(t *testing.T) {
 			put(t, w, "t n=1i 1\n")
 			s.change(func() {
 				for len(s.parsed) < 2 {
-					s.cond.Wait()
+					s.read.Wait()
 				}
 				s.paused = true
 			})

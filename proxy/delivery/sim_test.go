@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,7 +44,7 @@ type simServer struct {
 	cut func(*rand.Rand) int
 
 	mu        sync.Mutex
-	cond      sync.Cond
+	read      sync.Cond // somebody's bytes were
 	up        bool
 	paused    bool
 	full      bool // its disk is: it refuses every record
@@ -56,7 +58,7 @@ type simServer struct {
 
 func newSimServer(seed uint64) *simServer {
 	s := &simServer{rng: rand.New(rand.NewPCG(seed, 99)), recvBuffer: 128 << 10, window: 256 << 10, up: true, conns: map[*simConn]bool{}}
-	s.cond.L = &s.mu
+	s.read.L = &s.mu
 	return s
 }
 
@@ -80,7 +82,6 @@ func (s *simServer) kill(polite bool) {
 			c.over(s.hide(errReset))
 		}
 	}
-	s.cond.Broadcast()
 }
 
 func (s *simServer) start() { s.change(func() { s.up = true }) }
@@ -89,7 +90,9 @@ func (s *simServer) change(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f()
-	s.cond.Broadcast()
+	for c := range s.conns {
+		c.cond.Broadcast()
+	}
 }
 
 // hide is what a relay makes of a reset.
@@ -108,7 +111,6 @@ func (s *simServer) cutOne() {
 		c.over(errReset)
 		break
 	}
-	s.cond.Broadcast()
 }
 
 func (s *simServer) connect(ctx context.Context) (*simConn, error) {
@@ -118,6 +120,7 @@ func (s *simServer) connect(ctx context.Context) (*simConn, error) {
 		if s.up && !s.paused {
 			s.made++
 			c := &simConn{s: s, wire: wires.Get().(*bytes.Buffer), id: s.made, process: s.process, done: make(chan struct{}), born: time.Now()}
+			c.cond.L = &s.mu
 			if s.cut != nil {
 				c.cutAfter = s.cut(s.rng)
 			}
@@ -224,6 +227,7 @@ func (w simWitness) Alive(context.Context) bool {
 // simConn is one connection. All its fields are under s.mu.
 type simConn struct {
 	s        *simServer
+	cond     sync.Cond // something of it has changed, or of the server
 	id       int
 	process  int
 	born     time.Time
@@ -252,7 +256,7 @@ func (c *simConn) over(err error) {
 	c.end = upstream.End{Err: err, At: time.Now(), AfterHalfClose: c.half, Unacked: unacked}
 	delete(c.s.conns, c)
 	close(c.done)
-	c.s.cond.Broadcast()
+	c.cond.Broadcast()
 }
 
 func (c *simConn) TryWrite(p []byte) (int, error) {
@@ -275,7 +279,7 @@ func (c *simConn) take(p []byte) (int, error) {
 	if n > 0 {
 		c.carried += n
 		c.wire.Write(p[:n])
-		c.s.cond.Broadcast()
+		c.cond.Broadcast()
 	}
 	return n, nil
 }
@@ -290,7 +294,7 @@ func (c *simConn) Write(p []byte) (int, error) {
 		if err != nil || sum == len(p) {
 			return sum, err
 		}
-		c.s.cond.Wait()
+		c.cond.Wait()
 	}
 }
 
@@ -301,7 +305,7 @@ func (c *simConn) CloseWrite() error {
 		return errReset
 	}
 	c.half = true
-	c.s.cond.Broadcast()
+	c.cond.Broadcast()
 	return nil
 }
 
@@ -329,7 +333,7 @@ func (c *simConn) serve() {
 	lastCommit := time.Now()
 	for {
 		for !c.ended && (s.paused || c.wire.Len() == 0 && !c.half) {
-			s.cond.Wait()
+			c.cond.Wait()
 		}
 		if c.process != s.process {
 			return // killed: what it had read is gone
@@ -417,18 +421,24 @@ func (c *simConn) read() {
 			s.parsed = append(s.parsed, record)
 		}
 	}
-	c.rest = bytes.Clone(in)
-	s.cond.Broadcast()
+	c.rest = nil
+	if !c.broken {
+		c.rest = bytes.Clone(in)
+	}
+	c.cond.Broadcast()
+	s.read.Broadcast()
 }
 
 // manyLFs is padding by the piece: nearly all that the server reads is padding.
 var manyLFs = bytes.Repeat([]byte{'\n'}, 4<<10)
 
 func trimPadding(b []byte) []byte {
-	for bytes.HasPrefix(b, manyLFs) {
-		b = b[len(manyLFs):]
+	for size := len(manyLFs); size > 0; size /= 8 {
+		for bytes.HasPrefix(b, manyLFs[:size]) {
+			b = b[size:]
+		}
 	}
-	return bytes.TrimLeft(b, "\n")
+	return b
 }
 
 // wires are buffers of connections that are over. Growing them anew for each
@@ -519,3 +529,12 @@ func (r *memoryRejects) all() []rejected.Record {
 
 // row is the record number n of writer w; its table and value tell what it is.
 func row(w, n int) string { return fmt.Sprintf("t%d n=%di %d\n", w, n, n) }
+
+// rowOf is the writer and the number of a row; not ok if it is something else.
+func rowOf(record string) (w, n int, ok bool) {
+	writer, rest, _ := strings.Cut(strings.TrimPrefix(record, "t"), " n=")
+	number, _, _ := strings.Cut(rest, "i ")
+	w, err := strconv.Atoi(writer)
+	n, err2 := strconv.Atoi(number)
+	return w, n, err == nil && err2 == nil && record == row(w, n)
+}
