@@ -10,10 +10,17 @@ import (
 	"questdb-ilp-proxy/proxy/rejected"
 )
 
-// away is a Source of a server that never answers.
-type away struct{ sink }
+// away is a Source of a server that never answers. asked has something once a lane wants a connection.
+type away struct {
+	sink
+	asked chan struct{}
+}
 
-func (away) Acquire(ctx context.Context) (Conn, error) {
+func (a away) Acquire(ctx context.Context) (Conn, error) {
+	select {
+	case a.asked <- struct{}{}:
+	default:
+	}
 	<-ctx.Done()
 	return nil, ctx.Err()
 }
@@ -25,10 +32,12 @@ func TestRecordsThatCannotBeKept(t *testing.T) {
 	for name, atMostOnce := range map[string]bool{"at-least-once": false, "at-most-once": true} {
 		t.Run(name, func(t *testing.T) {
 			rejects := &memoryRejects{err: errors.New("disk full")}
-			d := newDispatcher(t, away{}, Options{Rejects: rejects, AtMostOnce: atMostOnce})
+			server := away{asked: make(chan struct{}, 1)}
+			d := newDispatcher(t, server, Options{Rejects: rejects, AtMostOnce: atMostOnce})
 			w := d.NewWriter("w", nil)
 			b := w.TryBuffer()
 			w.Append(b, copy(b.Bytes(), "t v=1i\nx y z\nt v=2i\n"), 3)
+			<-server.asked // the lane's goroutine, which alone may reject, is busy with that
 			d.lanes[0].reject(0, noLimit, func(_ *Writer, record []byte) (reason, detail string) {
 				if ilp.Validate(record) != nil {
 					return rejected.ReasonMalformed, ""
