@@ -75,10 +75,22 @@ func checkChunks(t *testing.T, stream []byte, chunks []int) {
 	}
 }
 
-// checkFast asserts that both fast paths and the state machine agree on stream.
+// checkRows asserts that scanRows and the state machine agree on as much of stream as scanRows looks through, which it returns.
+func checkRows(t *testing.T, stream []byte) int {
+	t.Helper()
+	done, records := scanRows(stream)
+	want := plain(stream[:done])
+	if records != want.Records || done != want.End || want.State.state != atStart {
+		t.Fatalf("%q, rows up to %d: %d records; want %d, end %d, state %v", stream, done, records, want.Records, want.End, visible(&want.State))
+	}
+	return done
+}
+
+// checkFast asserts that all fast paths and the state machine agree on stream.
 func checkFast(t *testing.T, stream []byte) {
 	t.Helper()
 	checkChunks(t, stream, []int{len(stream)})
+	checkRows(t, stream)
 	for name, fast := range map[string]func([]byte) (int, int, int){"words": scanTextWords, "this machine's": scanText} {
 		done, records, last := fast(stream)
 		// The state machine may see one boundary more, if done is between CR and LF.
@@ -158,11 +170,15 @@ func TestRandomStreams(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	for range 3000 {
 		var stream []byte
-		common := r.IntN(20) // so many of 20 pieces are whole records of plain text
+		common := r.IntN(20) // so many of 20 pieces are whole records, of plain text or with binary values
+		binary := r.IntN(2) == 0
 		for range r.IntN(60) {
-			if r.IntN(20) < common {
+			switch x := r.IntN(20); {
+			case x < common && binary:
+				stream = append(stream, "cpu,host=a usage==\x10\n,= \\\r\"/,n=1i,b==\x06\x01 1700000000\n"...)
+			case x < common:
 				stream = append(stream, "cpu,host=a usage=1.5 1700000000\n"...)
-			} else {
+			default:
 				stream = append(stream, pieces[r.IntN(len(pieces))]...)
 			}
 		}

@@ -75,27 +75,37 @@ func (s *Scanner) MidRecord() bool { return s.state != atStart || s.escape }
 // binary value with which the previous chunk ended for the end of the record, because of what p begins with. That boundary is
 // at the start of p, so end is 0 and records counts it.
 func (s *Scanner) Scan(p []byte) (end, records int) {
-	// After the fast path met something that it can't judge, the state machine goes on for at least this many bytes. Where
-	// such places are close together, as in a stream of binary values, it soon goes on for longer.
+	// After the fast paths met something that they can't judge, the state machine goes on for at least this many bytes. Where
+	// such places are close together, as in a stream of quoted texts, it soon goes on for longer.
 	const minStep, maxStep = blockSize, 64 * blockSize
 	step := minStep
 	for i := 0; i < len(p); {
 		until := i
 		if s.state == atStart && !s.escape {
+			start := i
 			done, n, last := scanText(p[i:])
-			until = i + done + step
-			if done >= maxStep {
-				step = minStep
-			} else if step < maxStep {
-				step *= 2
-			}
+			looked := i + done
 			if last > 0 {
 				records += n
 				i += last
 				end = i
 			}
+			if useVector && looked < len(p) {
+				if done, n = scanRows(p[i:]); done > 0 {
+					records += n
+					i += done
+					end = i
+					looked = max(looked, i)
+				}
+			}
 			if i == len(p) {
 				break
+			}
+			until = looked + step
+			if looked-start >= maxStep {
+				step = minStep
+			} else if step < maxStep {
+				step *= 2
 			}
 		}
 		next, last, n := s.run(p, i, until)

@@ -15,3 +15,14 @@ func scanTextVector(p []byte) (done, records, last int) {
 //
 //go:noescape
 func scanTextAVX2(p *byte, n int) (done, records, last int)
+
+func stopMasks(p []byte, blocks int, masks *[8]uint64) {
+	if !useVector {
+		stopMasksBytes(p, blocks, masks)
+		return
+	}
+	stopMasksAVX2(&p[0], blocks, &masks[0])
+}
+
+//go:noescape
+func stopMasksAVX2(p *byte, blocks int, masks *uint64)

@@ -23,16 +23,16 @@ TEXT ·scanTextAVX2(SB), NOSPLIT, $0-40
 	XORQ DX, DX   // and its block's offset
 
 	MOVL $0x0A, AX
-	MOVQ AX, X10
+	VMOVQ AX, X10
 	VPBROADCASTB X10, Y10
 	MOVL $0x3D, AX
-	MOVQ AX, X11
+	VMOVQ AX, X11
 	VPBROADCASTB X11, Y11
 	MOVL $0x0D, AX
-	MOVQ AX, X12
+	VMOVQ AX, X12
 	VPBROADCASTB X12, Y12
 	MOVL $0x5C, AX
-	MOVQ AX, X13
+	VMOVQ AX, X13
 	VPBROADCASTB X13, Y13
 
 	CMPQ DI, CX
@@ -125,3 +125,51 @@ unusual:
 	NOTQ      R8
 	ANDQ      AX, R8
 	JMP       count
+
+// The stops are the bytes of which the two tables have a bit in common, one looked up by the low half of the byte, one by the high.
+DATA stopsLow<>+0x00(SB)/8, $0x0000000000000003  // 0x00 ' '
+DATA stopsLow<>+0x08(SB)/8, $0x0200050A00010000  // LF; ',' '\\'; CR '='; '/'
+GLOBL stopsLow<>(SB), RODATA|NOPTR, $16
+DATA stopsHigh<>+0x00(SB)/8, $0x0000080004020001
+DATA stopsHigh<>+0x08(SB)/8, $0x0000000000000000
+GLOBL stopsHigh<>(SB), RODATA|NOPTR, $16
+
+// func stopMasksAVX2(p *byte, blocks int, masks *uint64)
+TEXT ·stopMasksAVX2(SB), NOSPLIT, $0-24
+	MOVQ p+0(FP), SI
+	MOVQ blocks+8(FP), CX
+	MOVQ masks+16(FP), DI
+	VBROADCASTI128 stopsLow<>(SB), Y4
+	VBROADCASTI128 stopsHigh<>(SB), Y5
+	MOVL $0x0F, AX
+	VMOVQ AX, X6
+	VPBROADCASTB X6, Y6
+	VPXOR Y7, Y7, Y7
+
+masks:
+	VMOVDQU   (SI), Y0
+	VMOVDQU   32(SI), Y1
+	VPSHUFB   Y0, Y4, Y2   // 0 for bytes from 0x80 on
+	VPSHUFB   Y1, Y4, Y3
+	VPSRLW    $4, Y0, Y0
+	VPSRLW    $4, Y1, Y1
+	VPAND     Y6, Y0, Y0
+	VPAND     Y6, Y1, Y1
+	VPSHUFB   Y0, Y5, Y0
+	VPSHUFB   Y1, Y5, Y1
+	VPAND     Y2, Y0, Y0
+	VPAND     Y3, Y1, Y1
+	VPCMPEQB  Y7, Y0, Y0   // those that are none
+	VPCMPEQB  Y7, Y1, Y1
+	VPMOVMSKB Y0, AX
+	VPMOVMSKB Y1, BX
+	SHLQ      $32, BX
+	ORQ       BX, AX
+	NOTQ      AX
+	MOVQ      AX, (DI)
+	ADDQ      $64, SI
+	ADDQ      $8, DI
+	DECQ      CX
+	JNZ       masks
+	VZEROUPPER
+	RET
