@@ -37,6 +37,7 @@
 // # Speed
 //
 // Text without backslashes, lone CRs and "==" needs no state machine: every LF is a boundary there. A Scanner looks for these
-// bytes in blocks of 64 (AVX2 on amd64, 64-bit words elsewhere and with the build tag purego), and runs the state machine
-// only from the start of a line that holds one to the end of that line.
+// bytes in blocks of 64 (AVX2 on amd64, 64-bit words elsewhere and with the build tag purego). Where it finds one, rows of the
+// usual kind with binary values are gone over from one byte of meaning to the next, which AVX2 marks in blocks of 64 too; the
+// state machine runs only over the lines that are neither.
 package ilp
