@@ -3,7 +3,6 @@ package delivery
 import (
 	"sort"
 	"sync"
-	"time"
 )
 
 const (
@@ -38,8 +37,6 @@ type Block struct {
 	start  int64
 	before int64
 	spans  []span
-	// accepted is when the oldest record in it was put into the journal.
-	accepted time.Time
 	// charge is what the block costs the budget.
 	charge int64
 }
@@ -103,10 +100,23 @@ func (b *Block) records() int64 {
 	return int64(b.spans[len(b.spans)-1].records)
 }
 
+// largest returns the size of the largest record in the block.
+func (b *Block) largest() (size int) {
+	at := 0
+	for _, s := range b.spans {
+		for at < int(s.end) {
+			n := firstRecord(b.buf[at:s.end])
+			size = max(size, n)
+			at += n
+		}
+	}
+	return size
+}
+
 // reuse empties the block, to be filled again from the journal's offset start.
 func (b *Block) reuse(start int64) {
 	clear(b.spans) // do not keep writers alive
-	b.n, b.start, b.before, b.spans, b.accepted = 0, start, 0, b.spans[:0], time.Time{}
+	b.n, b.start, b.before, b.spans = 0, start, 0, b.spans[:0]
 }
 
 // maxSpans is how many spans a block of size bytes may have.

@@ -2,7 +2,10 @@ package delivery
 
 import (
 	"runtime/debug"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 )
 
 // TestFreeListKeepsASegment: the blocks of a segment come back all at once, and are
@@ -51,5 +54,19 @@ func TestFreeListTakesNoLargeRecord(t *testing.T) {
 		if b := f.get(); b.charge != blockCost(f.size) {
 			t.Fatalf("a block is charged with %d, want %d", b.charge, blockCost(f.size))
 		}
+	}
+}
+
+// TestLargest has records in a block that is larger than what a record of unknown size may be.
+func TestLargest(t *testing.T) {
+	st := store{free: func(*Block) {}}
+	b := &Block{buf: make([]byte, maxPassing)}
+	st.push(b)
+	records := []string{"t v=1i\n", "t s=\"" + strings.Repeat("x", 200) + "\"\n", "t v=12i\n"}
+	for i, r := range records {
+		st.grow(&Writer{remote: strconv.Itoa(i)}, copy(b.buf[b.n:], r), 1, time.Time{})
+	}
+	if got := st.largest(0, st.end); got != len(records[1]) {
+		t.Errorf("the largest record is of %d bytes, want %d", got, len(records[1]))
 	}
 }

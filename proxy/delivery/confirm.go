@@ -127,17 +127,18 @@ func (l *Lane) tookSegment(s *segment, addr string) {
 	if !l.d.quarantine.watching() && !l.d.refusals.watching() || l.d.o.AtMostOnce {
 		return
 	}
-	sources := map[source]bool{}
-	l.mu.Lock()
-	l.j.records(s.start, s.end, func(_, _ int64, w *Writer, record []byte) bool {
+	type part struct {
+		w     *Writer
+		table string
+	}
+	parts := map[part]bool{}
+	l.walk(s.start, s.end, func(w *Writer, record []byte) {
 		if table, ok := ilp.Table(record); ok {
-			sources[source{w, table}] = true
+			parts[part{w, table}] = true
 		}
-		return true
 	})
-	l.mu.Unlock()
-	for x := range sources {
-		l.d.quarantine.accepted(x.w, x.table)
+	for x := range parts {
+		l.d.quarantine.accepted(x.w, x.table, s.began, time.Now())
 		l.d.refusals.accepted(x.table, s.began)
 	}
 }
@@ -310,8 +311,8 @@ func (l *Lane) settled(s *segment) {
 	before := l.j.settled
 	for _, x := range l.j.segments {
 		if x == s {
-			if b := l.j.block(s.start); b != nil {
-				l.d.m.settleSeconds.Observe(time.Since(b.accepted).Seconds())
+			if s.records > 0 {
+				l.d.m.settleSeconds.Observe(time.Since(l.j.arrivals.at(s.start)).Seconds())
 			}
 			n := l.j.prove(s)
 			l.d.m.settledRecords.Add(float64(n))

@@ -188,7 +188,7 @@ func (d *Dispatcher) NewWriter(remote string, disconnect func()) *Writer {
 		}
 	}
 	best.sessions++
-	return &Writer{lane: best, remote: remote, disconnect: disconnect}
+	return &Writer{lane: best, remote: remote, born: time.Now(), disconnect: disconnect}
 }
 
 func (d *Dispatcher) leave(l *Lane) {

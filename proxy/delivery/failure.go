@@ -174,23 +174,47 @@ func (l *Lane) setMalformedAside(start, end int64) (n int) {
 // reject sets aside those pending records from one offset to another for which why
 // gives a reason, and saves them. It returns how many.
 func (l *Lane) reject(from, to int64, why func(w *Writer, record []byte) (reason, detail string)) (n int) {
-	for {
+	for more := true; more; {
 		var some []reject
+		more = false
 		l.mu.Lock()
 		l.j.skip()
 		from = max(from, l.j.sent)
+		stop := from + walkAtOnce
 		l.j.records(from, min(to, l.j.end), func(start, end int64, w *Writer, record []byte) bool {
 			if reason, detail := why(w, record); reason != "" {
 				some = append(some, reject{start, end, w, rejected.Record{Time: time.Now(), Remote: w.remote, Reason: reason, Detail: detail, Bytes: record}})
-				from = end
 			}
-			return len(some) < putAtOnce
+			from = end
+			more = len(some) == putAtOnce || end >= stop
+			return !more
 		})
 		l.mu.Unlock()
 		n += len(some)
-		if len(some) == 0 || !l.putAside(some) || len(some) < putAtOnce {
+		if len(some) > 0 && !l.putAside(some) {
 			return n
 		}
+	}
+	return n
+}
+
+// walkAtOnce is how many bytes of records are looked through before sessions may go on,
+// which wait for mu meanwhile: a few milliseconds.
+const walkAtOnce = 1 << 20
+
+// walk calls f for each record from one offset to another, with mu.
+func (l *Lane) walk(from, to int64, f func(w *Writer, record []byte)) {
+	for more := true; more; {
+		more = false
+		l.mu.Lock()
+		stop := from + walkAtOnce
+		l.j.records(from, to, func(_, end int64, w *Writer, record []byte) bool {
+			f(w, record)
+			from = end
+			more = end >= stop
+			return !more
+		})
+		l.mu.Unlock()
 	}
 }
 

@@ -54,6 +54,9 @@ func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
 	l.mu.Unlock()
 	p := l.trouble.against(addr, start)
 	table, hasTable := ilp.Table(culprit.record)
+	if hasTable && l.d.quarantine.closedForAll(table) {
+		p.needed = min(p.needed, rounds) // it is like the others of this table
+	}
 	if l.inTrouble(culprit) {
 		p.needed = weakProofs
 	}
@@ -97,10 +100,12 @@ func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
 	if l.holds(ctx, addr, culprit) {
 		return
 	}
-	l.condemn(ctx, addr, culprit)
 	if before == nil && len(next) > 0 {
-		before = next[0].record
+		if other, _ := ilp.Table(next[0].record); other != table {
+			before = next[0].record
+		}
 	}
+	l.condemn(ctx, addr, before, culprit)
 	l.pursue(ctx, addr, culprit, before)
 }
 
@@ -120,12 +125,12 @@ func (l *Lane) roundsFor(x suspect) int {
 
 // pursue tries what else is pending of a writer whose records were refused again and
 // again, so that its neighbours do not wait for a search for each. All of a batch is
-// refused, alone, then control is accepted, twice over: then they are set aside. It
+// refused, alone, then control, or a record of another lane, is accepted, twice over: then they are set aside. It
 // ends at the first record that is accepted, and where they are in quarantine: then the
 // rest is set aside without.
 func (l *Lane) pursue(ctx context.Context, addr string, culprit suspect, control []byte) {
 	table, _ := ilp.Table(culprit.record)
-	for culprit.w.refused.Load() >= demoteAfter && control != nil && !l.d.quarantine.closed(culprit.w, table) {
+	for culprit.w.refused.Load() >= demoteAfter && !l.d.quarantine.closed(culprit.w, table) {
 		l.mu.Lock()
 		_, _, batch := l.comparisons(culprit)
 		l.mu.Unlock()
@@ -144,14 +149,14 @@ func (l *Lane) pursue(ctx context.Context, addr string, culprit suspect, control
 			if len(batch) == 0 {
 				return
 			}
-			if answer, err := l.try(ctx, addr, control); err != nil || answer != taken {
+			if ok, _ := l.compare(ctx, addr, control, time.Now()); !ok {
 				return
 			}
 		}
 		if l.holds(ctx, addr, batch...) {
 			return
 		}
-		l.condemn(ctx, addr, batch...)
+		l.condemn(ctx, addr, control, batch...)
 		if len(batch) < all {
 			return
 		}
@@ -172,10 +177,12 @@ func (l *Lane) holds(ctx context.Context, addr string, records ...suspect) bool 
 		if !alone && s.w.refused.Load() >= demoteAfter {
 			continue // others must not wait for what this writer has earned
 		}
-		switch l.d.refusals.standing(table, alone, time.Now()) {
-		case takes:
+		now := time.Now()
+		standing := l.d.refusals.standing(table, alone, now)
+		if standing == takes || !l.patience.keep(now) {
 			continue
-		case troubled:
+		}
+		if standing == troubled {
 			l.d.limiter.Log(ctx, slog.LevelWarn, "refuses tables",
 				"QuestDB refuses every record of some tables while it accepts others; keeping them and trying again (are its file handles used up? see its log)",
 				slog.Int("lane", l.id), slog.String("server", addr), slog.String("table", table))
@@ -185,6 +192,37 @@ func (l *Lane) holds(ctx context.Context, addr string, records ...suspect) bool 
 	}
 	return false
 }
+
+// patience bounds how long a lane keeps records that may be refused because of the
+// server's trouble, and all behind them: for holdTables, and then a fifth of the time. Who goes on
+// sending refused records, for ever other tables, must not hold up its neighbours without end.
+type patience struct {
+	spent   time.Duration
+	at      time.Time // of the last question
+	keeping bool      // what the answer was
+	over    bool      // until half of it is there again
+}
+
+// keep reports whether the lane is to go on keeping them.
+func (p *patience) keep(now time.Time) bool {
+	passed := now.Sub(p.at)
+	if p.keeping {
+		p.spent += min(passed, longestPause)
+	}
+	p.spent = max(p.spent-passed/5, 0)
+	p.at = now
+	switch {
+	case p.spent >= holdTables:
+		p.over = true
+	case p.spent < holdTables/2:
+		p.over = false
+	}
+	p.keeping = !p.over
+	return p.keeping
+}
+
+// longestPause is more than what passes between two attempts of which the lane keeps a record.
+const longestPause = time.Minute
 
 // judgeRun decides where only records behind culprit can be compared with it. If
 // one of them is accepted, everything before it was refused while the server took
@@ -214,7 +252,7 @@ func (l *Lane) judgeRun(ctx context.Context, addr string, culprit suspect, next,
 		}
 	}
 	if !l.holds(ctx, addr, suspects...) {
-		l.condemn(ctx, addr, suspects...)
+		l.condemn(ctx, addr, accepted, suspects...)
 	}
 }
 
@@ -264,8 +302,9 @@ func (l *Lane) lookBehind(ctx context.Context, addr string, next, run []suspect)
 	return 0, nil
 }
 
-// condemn sets records aside, on evidence.
-func (l *Lane) condemn(ctx context.Context, addr string, records ...suspect) {
+// condemn sets records aside, on evidence. control is a record that was accepted, or
+// nil.
+func (l *Lane) condemn(ctx context.Context, addr string, control []byte, records ...suspect) {
 	var some []reject
 	for _, s := range records {
 		some = append(some, reject{s.start, s.end, s.w, rejected.Record{Time: time.Now(), Remote: s.w.remote, Reason: rejected.ReasonRefused,
@@ -273,7 +312,7 @@ func (l *Lane) condemn(ctx context.Context, addr string, records ...suspect) {
 	}
 	l.putAside(some)
 	for _, s := range records {
-		l.consider(ctx, addr, s)
+		l.consider(ctx, addr, s, control)
 		s.w.countRefused()
 	}
 	l.trouble.clear()
@@ -300,8 +339,9 @@ func (l *Lane) suspect(start, end int64) suspect {
 }
 
 // comparisons returns copies of other records of this lane: the one before c, if
-// it is still there; the next of each other writer; and the next ones of the same
-// writer. The caller holds mu.
+// it is still there; the next of each of some other writers, of as many tables as possible
+// first, since one may refuse whatever comes; and the next ones of the same writer. The caller
+// holds mu.
 func (l *Lane) comparisons(c suspect) (before []byte, next, run []suspect) {
 	// Not one that is settled: that must not come again.
 	if from := max(l.j.settled, l.j.boundaryBefore(c.start-maxBlockSize)); from < c.start {
@@ -311,18 +351,26 @@ func (l *Lane) comparisons(c suspect) (before []byte, next, run []suspect) {
 		})
 		before = append([]byte(nil), before...)
 	}
-	seen := map[*Writer]bool{c.w: true}
-	l.j.records(c.end, min(l.j.end, c.end+1<<20), func(start, end int64, w *Writer, _ []byte) bool {
+	table, _ := ilp.Table(c.record)
+	seen, tables := map[*Writer]bool{c.w: true}, map[string]bool{table: true}
+	var more []suspect
+	l.j.records(c.end, min(l.j.end, c.end+1<<20), func(start, end int64, w *Writer, record []byte) bool {
 		switch {
 		case w == c.w && len(run) < longestRun:
 			run = append(run, l.suspect(start, end))
-		case !seen[w] && len(next) < longestRun:
+		case !seen[w]:
 			seen[w] = true
-			next = append(next, l.suspect(start, end))
+			if table, _ := ilp.Table(record); !tables[table] {
+				tables[table] = true
+				next = append(next, l.suspect(start, end))
+			} else if len(more) < longestRun {
+				more = append(more, l.suspect(start, end))
+			}
 		}
 		return len(run) < longestRun || len(next) < longestRun
 	})
-	return before, next, run
+	next = append(next, more...)
+	return before, next[:min(len(next), longestRun)], run
 }
 
 // try sends p alone; see Dispatcher.try.

@@ -300,6 +300,13 @@ func (j *journal) clean() {
 		passed++
 	}
 	j.holes = slices.Delete(j.holes, 0, passed)
+	keep := j.kept()
+	j.release(keep)
+	j.arrivals.forget(min(keep, j.settled))
+}
+
+// kept returns the offset of the oldest record that is kept, end if there is none.
+func (j *journal) kept() int64 {
 	keep := j.settled
 	if j.forget {
 		keep = j.sent
@@ -307,7 +314,15 @@ func (j *journal) clean() {
 	if len(j.holes) > 0 {
 		keep = min(keep, j.holes[0].start)
 	}
-	j.release(keep)
+	return keep
+}
+
+// oldest returns when the oldest record that is kept was accepted.
+func (j *journal) oldest() (at time.Time, ok bool) {
+	if keep := j.kept(); keep < j.end {
+		return j.arrivals.at(keep), true
+	}
+	return time.Time{}, false
 }
 
 // records calls f for each record from offset from, which must be where one

@@ -37,6 +37,7 @@ type Lane struct {
 
 	// The lane's goroutine's own.
 	trouble   trouble
+	patience  patience
 	interval  time.Duration // of the next segment; 0: ConfirmInterval
 	swept     uint64        // the version of the quarantine that pending records were checked with
 	rejects   []reject      // set aside, to be saved

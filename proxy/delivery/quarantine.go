@@ -17,17 +17,32 @@ const (
 	inARow = 3
 	// probeEvery is how often one of them is tried all the same.
 	probeEvery = 10 * time.Second
-	// mostWriters bounds of how many of them a record is tried before a table is put
-	// into quarantine for all.
-	mostWriters = 16
+	// ownInARow is the same for a writer's part of a table that is in quarantine for all.
+	ownInARow = 2
+	// wideAfter is of how many writers, or hosts where they have gone, a record has to be
+	// refused, with none accepted between them, for those to be held too of whom nothing is
+	// known.
+	wideAfter = 12
+	// guessEvery is how often a record is tried of a writer of whom none was refused yet,
+	// guessAgain how often the same writer's.
+	guessEvery = time.Second
+	guessAgain = time.Minute
 	// mostTables bounds how many tables are watched.
 	mostTables = 1000
+	// forgetSource is after how long without a record that was refused or held a source
+	// is forgotten; where there are too many of them, forgetTable is enough for those that
+	// are not in quarantine.
+	forgetSource = 5 * time.Minute
 )
 
 // quarantine knows the tables of which record after record is refused while
-// others are accepted: for everybody, since somebody changed a column's type, say;
-// or for one writer, that has the type wrong. Their records are set aside without a
-// trial each.
+// others are accepted: for one writer, that has the type wrong; or for everybody, since
+// somebody changed a column's type, say. Their records are set aside without a trial
+// each, but only those of writers of whom some were refused already: what others have sent
+// tells little of what this one sends. Who connects anew for each record would never be
+// known, so a new writer counts as one of them, if a record of another writer from the
+// same host was refused before; and so does everybody, once records of many were. But not
+// who has had records accepted meanwhile.
 type quarantine struct {
 	// watched counts what had a record refused lately; the fast path asks only for
 	// that.
@@ -37,18 +52,32 @@ type quarantine struct {
 
 	mu     sync.Mutex
 	tables map[source]*tableTrouble
+	pruned time.Time // when those to be forgotten were looked for
 }
 
-// A source is the records of one table that come from one writer, or from all.
+// A source is the records of one table that come from one writer, from one host, or, if
+// neither is set, from all.
 type source struct {
-	w     *Writer // nil: all
+	w     *Writer
+	host  string
 	table string
 }
 
+func (s source) all() bool { return s.w == nil && s.host == "" }
+
+// sources are those that a record of w for table belongs to.
+func sources(w *Writer, table string) [3]source {
+	return [...]source{{table: table}, {w: w, table: table}, {host: w.host(), table: table}}
+}
+
 type tableTrouble struct {
-	refused int  // in a row
-	closed  bool // in quarantine
-	probe   time.Time
+	refused int       // in a row
+	since   time.Time // of the first of them
+	last    time.Time // when one was refused or held
+	others  int       // of all: of how many writers that are still there, or hosts
+	closed  bool      // in quarantine
+	probe   time.Time // when it is due
+	guess   time.Time // when one of a writer is of whom nothing is known
 }
 
 // watching reports whether anything had a record refused.
@@ -56,10 +85,12 @@ func (q *quarantine) watching() bool { return q.watched.Load() > 0 }
 
 // refused says that a record was refused alone, and returns the sources of which
 // so many were, in a row, that they should be looked at.
-func (q *quarantine) refused(w *Writer, table string) (suspicious []source) {
+func (q *quarantine) refused(w *Writer, table string, now time.Time) (suspicious []source) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, s := range []source{{nil, table}, {w, table}} {
+	q.prune(now)
+	fresh := false // the host, or the writer, which is still there
+	for _, s := range sources(w, table) {
 		t := q.tables[s]
 		if t == nil {
 			if len(q.tables) >= mostTables {
@@ -68,15 +99,48 @@ func (q *quarantine) refused(w *Writer, table string) (suspicious []source) {
 			if q.tables == nil {
 				q.tables = map[source]*tableTrouble{}
 			}
-			t = &tableTrouble{}
+			t = &tableTrouble{since: now}
 			q.tables[s] = t
 			q.watched.Add(1)
+			fresh = fresh || s.host != "" || s.w != nil && !w.closed.Load()
 		}
-		if t.refused++; t.refused >= inARow && !t.closed {
+		t.last = now
+		if t.refused++; t.refused >= inARow && !t.closed && s.host == "" {
 			suspicious = append(suspicious, s)
 		}
 	}
+	all, own := q.tables[source{table: table}], q.tables[source{w: w, table: table}]
+	if all != nil && fresh {
+		all.others++
+	}
+	if all != nil && all.closed && (fresh && all.others == wideAfter || own != nil && own.refused == ownInARow) {
+		q.version.Add(1) // more is held than before
+	}
 	return suspicious
+}
+
+// prune forgets what there was no record of for long: writers come and go. The caller
+// holds mu.
+func (q *quarantine) prune(now time.Time) {
+	if now.Sub(q.pruned) < probeEvery {
+		return
+	}
+	q.pruned = now
+	full := len(q.tables) >= mostTables
+	for s, t := range q.tables {
+		unused := now.Sub(t.last)
+		if unused > forgetSource || full && !t.closed && unused > forgetTable {
+			q.drop(s, t)
+		}
+	}
+}
+
+func (q *quarantine) drop(s source, t *tableTrouble) {
+	if t.closed {
+		q.version.Add(1)
+	}
+	delete(q.tables, s)
+	q.watched.Add(-1)
 }
 
 // close puts s into quarantine.
@@ -84,24 +148,50 @@ func (q *quarantine) close(s source, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if t := q.tables[s]; t != nil {
-		t.closed, t.probe = true, now.Add(probeEvery)
+		t.closed, t.last, t.probe = true, now, now.Add(probeEvery)
 		q.version.Add(1)
 	}
 }
 
-// accepted says that a record was accepted.
-func (q *quarantine) accepted(w *Writer, table string) {
+// accepted says that a record was accepted that was sent at sent or later.
+func (q *quarantine) accepted(w *Writer, table string, sent, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, s := range []source{{nil, table}, {w, table}} {
+	q.prune(now)
+	if all := q.tables[source{table: table}]; all != nil && sent.After(all.since) {
+		w.taken.Store(true)
+	}
+	for _, s := range sources(w, table) {
 		if t := q.tables[s]; t != nil {
-			if t.closed {
-				q.version.Add(1)
-			}
-			delete(q.tables, s)
-			q.watched.Add(-1)
+			q.drop(s, t)
 		}
 	}
+}
+
+// why returns for which of its sources w's records of table are in quarantine, nil if
+// they are not, and whether that is for what others sent. The caller holds mu.
+func (q *quarantine) why(w *Writer, table string) (t *tableTrouble, guess bool) {
+	if len(q.tables) == 0 {
+		return nil, false
+	}
+	own := q.tables[source{w: w, table: table}]
+	if own != nil && own.closed {
+		return own, false
+	}
+	all := q.tables[source{table: table}]
+	if all == nil || !all.closed {
+		return nil, false
+	}
+	if own != nil && own.refused >= ownInARow {
+		return all, false
+	}
+	if w.taken.Load() {
+		return nil, false
+	}
+	if host := q.tables[source{host: w.host(), table: table}]; all.others >= wideAfter || host != nil && w.born.After(host.since) {
+		return all, true
+	}
+	return nil, false
 }
 
 // holds reports whether w's records of table are in quarantine, and whether one of
@@ -109,63 +199,96 @@ func (q *quarantine) accepted(w *Writer, table string) {
 func (q *quarantine) holds(w *Writer, table string, now time.Time) (held, probe bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, s := range []source{{nil, table}, {w, table}} {
-		if t := q.tables[s]; t != nil && t.closed {
-			held = true
-			if now.After(t.probe) {
-				t.probe = now.Add(probeEvery)
-				probe = true
-			}
+	q.prune(now)
+	t, guess := q.why(w, table)
+	if t == nil {
+		return false, false
+	}
+	for _, s := range sources(w, table) {
+		if t := q.tables[s]; t != nil {
+			t.last = now
 		}
 	}
-	return held, probe
+	switch {
+	case now.After(t.probe):
+		t.probe = now.Add(probeEvery)
+		probe = true
+	case guess && now.After(t.guess) && now.Sub(w.guessed) > guessAgain:
+		t.guess, w.guessed = now.Add(guessEvery), now
+		probe = true
+	}
+	return true, probe
 }
 
 // closed reports whether w's records of table are in quarantine.
 func (q *quarantine) closed(w *Writer, table string) bool {
-	held, _ := q.holds(w, table, time.Time{}) // long before any probe
-	return held
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	t, _ := q.why(w, table)
+	return t != nil
+}
+
+// closedForAll reports whether table is in quarantine for everybody.
+func (q *quarantine) closedForAll(table string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	t := q.tables[source{table: table}]
+	return t != nil && t.closed
 }
 
 // consider looks at the sources of a record that was refused alone: if so many of
-// them were in a row, it tries a few more of those that are pending, and puts the
-// source into quarantine only if they are refused as well. What one writer alone sends
-// tells nothing of what others do with the same table.
-func (l *Lane) consider(ctx context.Context, addr string, refused suspect) {
+// them were in a row, and more of those that are pending are refused as well, the source
+// comes into quarantine. control is a record that was accepted, or nil: see compare.
+func (l *Lane) consider(ctx context.Context, addr string, refused suspect, control []byte) {
 	table, ok := ilp.Table(refused.record)
 	if !ok {
 		return
 	}
-	for _, s := range l.d.quarantine.refused(refused.w, table) {
-		if s.w == nil && !l.d.refusals.general(table, time.Now()) {
+	for _, s := range l.d.quarantine.refused(refused.w, table, time.Now()) {
+		if s.all() && !l.d.refusals.general(table, time.Now()) {
 			continue
 		}
-		samples := l.samples(s)
-		for i, x := range samples {
-			answer, err := l.try(ctx, addr, x.record)
-			if err != nil {
-				return
-			}
-			if answer == taken {
-				l.d.quarantine.accepted(x.w, table)
-				break
-			}
-			if i == len(samples)-1 {
-				l.d.quarantine.close(s, time.Now())
-			}
+		if l.refusesAllOf(ctx, addr, refused, s, control) {
+			l.d.quarantine.close(s, time.Now())
 		}
 	}
 }
 
-// samples returns copies of the first, some and the last pending record of s; of a table
-// for everybody also the first of each writer.
+// refusesAllOf reports whether all samples of s are refused and control, or another
+// lane's record, is accepted after them, as often as it has to be: a server in trouble
+// refuses samples too.
+func (l *Lane) refusesAllOf(ctx context.Context, addr string, culprit suspect, s source, control []byte) bool {
+	samples := l.samples(s)
+	for range l.roundsFor(culprit) {
+		for _, x := range samples {
+			began := time.Now()
+			answer, err := l.insist(ctx, addr, x.record)
+			if err != nil {
+				return false
+			}
+			if answer == taken {
+				l.d.quarantine.accepted(x.w, s.table, began, time.Now())
+				return false
+			}
+		}
+		if ok, _ := l.compare(ctx, addr, control, time.Now()); !ok {
+			return false
+		}
+	}
+	return len(samples) > 0
+}
+
+// sampleFrom is how many bytes of what is pending samples are taken from.
+const sampleFrom = 8 << 20
+
+// samples returns copies of the first, some and the last pending record of s. Should one
+// be accepted, it has overtaken those before it, and comes once more in its place.
 func (l *Lane) samples(s source) (some []suspect) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.j.skip()
 	n, last := 0, suspect{}
-	seen := map[*Writer]bool{}
-	l.j.records(l.j.sent, l.j.end, func(start, end int64, w *Writer, record []byte) bool {
+	l.j.records(l.j.sent, min(l.j.end, l.j.sent+sampleFrom), func(start, end int64, w *Writer, record []byte) bool {
 		if s.w != nil && s.w != w {
 			return true
 		}
@@ -173,10 +296,8 @@ func (l *Lane) samples(s source) (some []suspect) {
 			return true
 		}
 		last = suspect{start: start, end: end}
-		another := s.w == nil && !seen[w] && len(seen) < mostWriters
-		if n++; another || n == 1 || n == 10 || n == 100 {
+		if n++; n == 1 || n == 10 || n == 100 {
 			some = append(some, l.suspect(start, end))
-			seen[w] = true
 		}
 		return true
 	})
@@ -209,10 +330,10 @@ func (d *Dispatcher) probe(w *Writer, table string, record []byte) {
 	if err != nil {
 		return
 	}
-	addr := conn.Addr()
+	addr, began := conn.Addr(), time.Now()
 	d.discard(conn)
 	if a, err := d.try(ctx, addr, record, d.paths.check(ctx, addr)); err == nil && a == taken {
-		d.quarantine.accepted(w, table)
+		d.quarantine.accepted(w, table, began, time.Now())
 		d.log.Info("QuestDB accepts records of this table again", "table", table)
 	}
 }

@@ -521,6 +521,12 @@ func (r *memoryRejects) Lost(records ...rejected.Record) {
 	}
 }
 
+func (r *memoryRejects) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.records)
+}
+
 func (r *memoryRejects) all() []rejected.Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()

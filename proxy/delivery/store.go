@@ -17,6 +17,7 @@ type store struct {
 	// end is the offset behind the last record, accepted how many there were.
 	end      int64
 	accepted int64
+	arrivals arrivals
 	// free takes back blocks that are not needed any more.
 	free func(*Block)
 }
@@ -41,9 +42,7 @@ func (s *store) push(b *Block) {
 // grow says that the last block holds n bytes more: whole records of w.
 func (s *store) grow(w *Writer, n, records int, now time.Time) {
 	b := s.blocks[len(s.blocks)-1]
-	if b.n == 0 {
-		b.accepted = now
-	}
+	s.arrivals.add(s.end, now)
 	b.add(w, n, records)
 	s.end += int64(n)
 	s.accepted += int64(records)
@@ -140,7 +139,7 @@ func (s *store) largest(from, to int64) (size int) {
 			break
 		}
 		if len(b.buf) > maxBlockSize {
-			size = max(size, b.n)
+			size = max(size, b.largest())
 		}
 		from = b.end()
 	}
@@ -154,16 +153,6 @@ func firstRecord(p []byte) int {
 	var scan ilp.Scanner
 	n, _ := scan.Next(p) // all of p if there is no other end
 	return max(n, 1)
-}
-
-// oldest returns when the oldest record that is kept was accepted.
-func (s *store) oldest() (time.Time, bool) {
-	for _, b := range s.blocks[s.head:] {
-		if b.n > 0 { // the first may be empty still: what follows did not fit in
-			return b.accepted, true
-		}
-	}
-	return time.Time{}, false
 }
 
 // release forgets the blocks that end at or before offset. The last block stays

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"net"
 	"sync/atomic"
 	"time"
 )
@@ -11,8 +12,9 @@ import (
 type Writer struct {
 	lane       *Lane
 	remote     string
+	born       time.Time
 	disconnect func()
-	closed     bool
+	closed     atomic.Bool
 
 	// strict is set once the writer sent a malformed record: from then on its
 	// records are checked before they go upstream.
@@ -21,6 +23,12 @@ type Writer struct {
 	// were too many of them, and has it moved to a lane apart.
 	refused atomic.Int32
 	demoted atomic.Bool
+	// taken is set once QuestDB has accepted a record of it after it had refused another
+	// one of the same table.
+	taken atomic.Bool
+	// guessed is when a record of it was tried because others' were refused; under the
+	// quarantine's mu.
+	guessed time.Time
 	// last is the lane's offset behind the writer's last record; under the lane's mu.
 	last int64
 }
@@ -28,13 +36,20 @@ type Writer struct {
 // Remote returns the address of the writer at the other end of the session.
 func (w *Writer) Remote() string { return w.remote }
 
+// host returns the address without its port: the same for all connections of a client.
+func (w *Writer) host() string {
+	if host, _, err := net.SplitHostPort(w.remote); err == nil {
+		return host
+	}
+	return w.remote
+}
+
 // Lane returns the number of the lane that the writer is on.
 func (w *Writer) Lane() int { return w.lane.id }
 
 // Close takes the writer off its lane. What it appended is still delivered.
 func (w *Writer) Close() {
-	if !w.closed {
-		w.closed = true
+	if !w.closed.Swap(true) {
 		w.lane.d.leave(w.lane)
 	}
 }

@@ -1,0 +1,70 @@
+package delivery
+
+import (
+	"testing"
+	"time"
+
+	"questdb-ilp-proxy/e2e/bubble"
+)
+
+// TestArrivals has a record come every 20 ms for an hour, and most of them be settled at times.
+func TestArrivals(t *testing.T) {
+	const (
+		every = 20 * time.Millisecond
+		exact = 4 * arrivalGap // as outages are short
+	)
+	var a arrivals
+	start := time.Unix(1700000000, 0)
+	when := func(n int) time.Time { return start.Add(time.Duration(n) * every) }
+	kept := 0
+	for n := range 180_000 {
+		a.add(int64(10*n), when(n))
+		if n%10_000 == 8_000 { // an outage is over
+			kept = n - 50
+			a.forget(int64(10 * kept))
+		}
+		if len(a.marks) > mostArrivals {
+			t.Fatalf("%d times are kept", len(a.marks))
+		}
+		for _, k := range []int{kept, (kept + n) / 2, n} {
+			for _, offset := range []int{10 * k, 10*k + 9} {
+				if early := when(k).Sub(a.at(int64(offset))); early < 0 || early > exact {
+					t.Fatalf("after %d records number %d is said to have come %v too early", n+1, k, early)
+				}
+			}
+		}
+	}
+}
+
+// TestOldest has writers that write little, whose block never fills, and looks at how old the oldest record that is
+// not settled is said to be.
+func TestOldest(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s := newSimServer(1)
+		d := newDispatcher(t, s, Options{Lanes: 1, ConfirmInterval: time.Second})
+		stop := writeAlong(t, d, 1, 100*time.Millisecond, "cpu,host=server01 usage=0.5 1700000000000000000\n", 1)
+		looks := func(over time.Duration) (most time.Duration) {
+			for began := time.Now(); time.Since(began) < over; <-time.After(200 * time.Millisecond) {
+				if at, ok := d.Oldest(); ok {
+					most = max(most, time.Since(at))
+				}
+			}
+			return most
+		}
+		if most := looks(10 * time.Minute); most > 4*time.Second {
+			t.Errorf("the oldest record is said to be of %v ago, where all are settled within seconds", most)
+		}
+		s.change(func() { s.paused = true })
+		if most := looks(10 * time.Minute); most < 9*time.Minute+50*time.Second || most > 10*time.Minute+5*time.Second {
+			t.Errorf("after ten minutes without the server the oldest record is said to be of %v ago", most)
+		}
+		s.change(func() { s.paused = false })
+		stop()
+		drainAll(t, d)
+		d.Close()
+		if at, ok := d.Oldest(); ok {
+			t.Errorf("nothing is left, and the oldest record of %v", at)
+		}
+		<-time.After(time.Minute) // what the server commits later
+	})
+}
