@@ -31,10 +31,10 @@ func (a *arrivals) add(offset int64, now time.Time) {
 	if len(a.marks) > 0 && now.Sub(a.last) < a.gap {
 		return
 	}
-	switch {
-	case len(a.marks) < mostArrivals/4:
+	switch len(a.marks) {
+	case 0:
 		a.gap = arrivalGap
-	case len(a.marks) == mostArrivals:
+	case mostArrivals:
 		a.gap *= 2
 		n := 0
 		for i := 0; i < len(a.marks); i += 2 {
@@ -64,5 +64,8 @@ func (a *arrivals) find(offset int64) int {
 func (a *arrivals) forget(offset int64) {
 	if i := a.find(offset); i > len(a.marks)/2 {
 		a.marks = slices.Delete(a.marks, 0, i)
+		if len(a.marks) < mostArrivals/4 {
+			a.gap = arrivalGap
+		}
 	}
 }

@@ -36,6 +36,33 @@ func TestArrivals(t *testing.T) {
 	}
 }
 
+// TestArrivalsAfterOutage has ten hours pass in which nothing is settled, and then all be settled within a second.
+func TestArrivalsAfterOutage(t *testing.T) {
+	const every = 100 * time.Millisecond
+	var a arrivals
+	when := time.Unix(1700000000, 0)
+	n := int64(0)
+	come := func() {
+		a.add(n, when)
+		n++
+		when = when.Add(every)
+	}
+	for range 10 * time.Hour / every {
+		come()
+	}
+	a.forget(n)
+	for i := range 3000 {
+		come()
+		if i < 10 {
+			continue
+		}
+		if age := when.Sub(a.at(n - 10)); age > 2*time.Second {
+			t.Fatalf("a record that came a second ago is said to have come %v ago", age)
+		}
+		a.forget(n - 10)
+	}
+}
+
 // TestOldest has writers that write little, whose block never fills, and looks at how old the oldest record that is
 // not settled is said to be.
 func TestOldest(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -127,19 +128,18 @@ func (l *Lane) tookSegment(s *segment, addr string) {
 	if !l.d.quarantine.watching() && !l.d.refusals.watching() || l.d.o.AtMostOnce {
 		return
 	}
-	type part struct {
-		w     *Writer
-		table string
-	}
-	parts := map[part]bool{}
+	writers := map[string]map[*Writer]bool{} // by table
 	l.walk(s.start, s.end, func(w *Writer, record []byte) {
 		if table, ok := ilp.Table(record); ok {
-			parts[part{w, table}] = true
+			if writers[table] == nil {
+				writers[table] = map[*Writer]bool{}
+			}
+			writers[table][w] = true
 		}
 	})
-	for x := range parts {
-		l.d.quarantine.accepted(x.w, x.table, s.began, time.Now())
-		l.d.refusals.accepted(x.table, s.began)
+	for table, some := range writers {
+		l.d.quarantine.accepted(table, s.began, time.Now(), slices.Collect(maps.Keys(some))...)
+		l.d.refusals.accepted(table, s.began)
 	}
 }
 

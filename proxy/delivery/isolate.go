@@ -54,8 +54,8 @@ func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
 	l.mu.Unlock()
 	p := l.trouble.against(addr, start)
 	table, hasTable := ilp.Table(culprit.record)
-	if hasTable && l.d.quarantine.closedForAll(table) {
-		p.needed = min(p.needed, rounds) // it is like the others of this table
+	if hasTable && p.needed == proofs && l.d.quarantine.closedForAll(table) {
+		p.needed = rounds // it is like the others of this table
 	}
 	if l.inTrouble(culprit) {
 		p.needed = weakProofs
@@ -72,7 +72,7 @@ func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
 				l.trouble.outage() // the server went away, or does not answer
 				return
 			case answer == taken:
-				l.trouble.clear()
+				l.decided()
 				return
 			case answer == broken:
 				p.needed = weakProofs
@@ -100,10 +100,8 @@ func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
 	if l.holds(ctx, addr, culprit) {
 		return
 	}
-	if before == nil && len(next) > 0 {
-		if other, _ := ilp.Table(next[0].record); other != table {
-			before = next[0].record
-		}
+	if busy, _ := l.d.others(l); before == nil && !busy && len(next) > 0 {
+		before = next[0].record // there is no other lane to compare with
 	}
 	l.condemn(ctx, addr, before, culprit)
 	l.pursue(ctx, addr, culprit, before)
@@ -193,6 +191,12 @@ func (l *Lane) holds(ctx context.Context, addr string, records ...suspect) bool 
 	return false
 }
 
+// decided says that it is known of a record whether it is refused.
+func (l *Lane) decided() {
+	l.trouble.clear()
+	l.patience.keeping = false
+}
+
 // patience bounds how long a lane keeps records that may be refused because of the
 // server's trouble, and all behind them: for holdTables, and then a fifth of the time. Who goes on
 // sending refused records, for ever other tables, must not hold up its neighbours without end.
@@ -242,7 +246,7 @@ func (l *Lane) judgeRun(ctx context.Context, addr string, culprit suspect, next,
 				l.trouble.outage()
 				return
 			} else if answer == taken {
-				l.trouble.clear()
+				l.decided()
 				return
 			}
 		}
@@ -315,7 +319,7 @@ func (l *Lane) condemn(ctx context.Context, addr string, control []byte, records
 		l.consider(ctx, addr, s, control)
 		s.w.countRefused()
 	}
-	l.trouble.clear()
+	l.decided()
 }
 
 // refusesAll says that no record is accepted, and has everything tried again

@@ -52,6 +52,9 @@ type quarantine struct {
 
 	mu     sync.Mutex
 	tables map[source]*tableTrouble
+	// opened has, for a while, when the first record was refused of tables of which one was
+	// accepted then: other lanes learn later that theirs were.
+	opened map[string]time.Time
 	pruned time.Time // when those to be forgotten were looked for
 }
 
@@ -75,6 +78,7 @@ type tableTrouble struct {
 	since   time.Time // of the first of them
 	last    time.Time // when one was refused or held
 	others  int       // of all: of how many writers that are still there, or hosts
+	counted bool      // is one of those
 	closed  bool      // in quarantine
 	probe   time.Time // when it is due
 	guess   time.Time // when one of a writer is of whom nothing is known
@@ -83,13 +87,19 @@ type tableTrouble struct {
 // watching reports whether anything had a record refused.
 func (q *quarantine) watching() bool { return q.watched.Load() > 0 }
 
-// refused says that a record was refused alone, and returns the sources of which
-// so many were, in a row, that they should be looked at.
-func (q *quarantine) refused(w *Writer, table string, now time.Time) (suspicious []source) {
+// A suspicion is a source of which so many records were refused in a row that it should
+// be looked at, and since when.
+type suspicion struct {
+	source
+	since time.Time
+}
+
+// refused says that a record was refused alone, and returns which of its sources are
+// suspicious now.
+func (q *quarantine) refused(w *Writer, table string, now time.Time) (some []suspicion) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.prune(now)
-	fresh := false // the host, or the writer, which is still there
 	for _, s := range sources(w, table) {
 		t := q.tables[s]
 		if t == nil {
@@ -102,21 +112,30 @@ func (q *quarantine) refused(w *Writer, table string, now time.Time) (suspicious
 			t = &tableTrouble{since: now}
 			q.tables[s] = t
 			q.watched.Add(1)
-			fresh = fresh || s.host != "" || s.w != nil && !w.closed.Load()
 		}
 		t.last = now
 		if t.refused++; t.refused >= inARow && !t.closed && s.host == "" {
-			suspicious = append(suspicious, s)
+			some = append(some, suspicion{s, t.since})
 		}
 	}
-	all, own := q.tables[source{table: table}], q.tables[source{w: w, table: table}]
-	if all != nil && fresh {
+	of := sources(w, table)
+	all, own, host := q.tables[of[0]], q.tables[of[1]], q.tables[of[2]]
+	if all == nil {
+		return some
+	}
+	before := all.others
+	switch { // once for a host that is new, and for each further writer who is still there
+	case host != nil && host.refused == 1:
+		host.counted = true
+		all.others++
+	case own != nil && own.refused == 1 && !w.closed.Load():
+		own.counted = true
 		all.others++
 	}
-	if all != nil && all.closed && (fresh && all.others == wideAfter || own != nil && own.refused == ownInARow) {
+	if all.closed && (before < wideAfter && all.others >= wideAfter || own != nil && own.refused == ownInARow) {
 		q.version.Add(1) // more is held than before
 	}
-	return suspicious
+	return some
 }
 
 // prune forgets what there was no record of for long: writers come and go. The caller
@@ -126,6 +145,11 @@ func (q *quarantine) prune(now time.Time) {
 		return
 	}
 	q.pruned = now
+	for table, since := range q.opened {
+		if now.Sub(since) > forgetSource || len(q.opened) > mostTables {
+			delete(q.opened, table)
+		}
+	}
 	full := len(q.tables) >= mostTables
 	for s, t := range q.tables {
 		unused := now.Sub(t.last)
@@ -136,34 +160,45 @@ func (q *quarantine) prune(now time.Time) {
 }
 
 func (q *quarantine) drop(s source, t *tableTrouble) {
-	if t.closed {
-		q.version.Add(1)
+	if all := q.tables[source{table: s.table}]; all != nil && t.counted {
+		all.others--
 	}
 	delete(q.tables, s)
 	q.watched.Add(-1)
 }
 
-// close puts s into quarantine.
-func (q *quarantine) close(s source, now time.Time) {
+// close puts s into quarantine, unless a record of it was accepted meanwhile.
+func (q *quarantine) close(s suspicion, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if t := q.tables[s]; t != nil {
+	if t := q.tables[s.source]; t != nil && t.since.Equal(s.since) {
 		t.closed, t.last, t.probe = true, now, now.Add(probeEvery)
 		q.version.Add(1)
 	}
 }
 
-// accepted says that a record was accepted that was sent at sent or later.
-func (q *quarantine) accepted(w *Writer, table string, sent, now time.Time) {
+// accepted says that records of these writers were accepted that were sent at sent or
+// later.
+func (q *quarantine) accepted(table string, sent, now time.Time, writers ...*Writer) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.prune(now)
-	if all := q.tables[source{table: table}]; all != nil && sent.After(all.since) {
-		w.taken.Store(true)
+	since, ok := q.opened[table]
+	if all := q.tables[source{table: table}]; all != nil {
+		since, ok = all.since, true
+		if q.opened == nil {
+			q.opened = map[string]time.Time{}
+		}
+		q.opened[table] = since
 	}
-	for _, s := range sources(w, table) {
-		if t := q.tables[s]; t != nil {
-			q.drop(s, t)
+	for _, w := range writers {
+		if ok && sent.After(since) {
+			w.taken.Store(true)
+		}
+		for _, s := range sources(w, table) {
+			if t := q.tables[s]; t != nil {
+				q.drop(s, t)
+			}
 		}
 	}
 }
@@ -220,6 +255,14 @@ func (q *quarantine) holds(w *Writer, table string, now time.Time) (held, probe 
 	return true, probe
 }
 
+// untold says that a record of w was to be tried, and it could not be told whether it is
+// refused.
+func (q *quarantine) untold(w *Writer) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w.guessed = time.Time{}
+}
+
 // closed reports whether w's records of table are in quarantine.
 func (q *quarantine) closed(w *Writer, table string) bool {
 	q.mu.Lock()
@@ -248,7 +291,7 @@ func (l *Lane) consider(ctx context.Context, addr string, refused suspect, contr
 		if s.all() && !l.d.refusals.general(table, time.Now()) {
 			continue
 		}
-		if l.refusesAllOf(ctx, addr, refused, s, control) {
+		if l.refusesAllOf(ctx, addr, refused, s.source, control) {
 			l.d.quarantine.close(s, time.Now())
 		}
 	}
@@ -259,6 +302,9 @@ func (l *Lane) consider(ctx context.Context, addr string, refused suspect, contr
 // refuses samples too.
 func (l *Lane) refusesAllOf(ctx context.Context, addr string, culprit suspect, s source, control []byte) bool {
 	samples := l.samples(s)
+	if len(samples) == 0 {
+		return false
+	}
 	for range l.roundsFor(culprit) {
 		for _, x := range samples {
 			began := time.Now()
@@ -267,7 +313,7 @@ func (l *Lane) refusesAllOf(ctx context.Context, addr string, culprit suspect, s
 				return false
 			}
 			if answer == taken {
-				l.d.quarantine.accepted(x.w, s.table, began, time.Now())
+				l.d.quarantine.accepted(s.table, began, time.Now(), x.w)
 				return false
 			}
 		}
@@ -275,11 +321,8 @@ func (l *Lane) refusesAllOf(ctx context.Context, addr string, culprit suspect, s
 			return false
 		}
 	}
-	return len(samples) > 0
+	return true
 }
-
-// sampleFrom is how many bytes of what is pending samples are taken from.
-const sampleFrom = 8 << 20
 
 // samples returns copies of the first, some and the last pending record of s. Should one
 // be accepted, it has overtaken those before it, and comes once more in its place.
@@ -288,7 +331,7 @@ func (l *Lane) samples(s source) (some []suspect) {
 	defer l.mu.Unlock()
 	l.j.skip()
 	n, last := 0, suspect{}
-	l.j.records(l.j.sent, min(l.j.end, l.j.sent+sampleFrom), func(start, end int64, w *Writer, record []byte) bool {
+	l.j.records(l.j.sent, min(l.j.end, l.j.sent+walkAtOnce), func(start, end int64, w *Writer, record []byte) bool {
 		if s.w != nil && s.w != w {
 			return true
 		}
@@ -328,12 +371,16 @@ func (d *Dispatcher) probe(w *Writer, table string, record []byte) {
 	defer cancel()
 	conn, err := d.o.Source.Acquire(ctx)
 	if err != nil {
+		d.quarantine.untold(w)
 		return
 	}
 	addr, began := conn.Addr(), time.Now()
 	d.discard(conn)
-	if a, err := d.try(ctx, addr, record, d.paths.check(ctx, addr)); err == nil && a == taken {
-		d.quarantine.accepted(w, table, began, time.Now())
+	switch answer, err := d.try(ctx, addr, record, d.paths.check(ctx, addr)); {
+	case err != nil || answer == broken:
+		d.quarantine.untold(w)
+	case answer == taken:
+		d.quarantine.accepted(table, began, time.Now(), w)
 		d.log.Info("QuestDB accepts records of this table again", "table", table)
 	}
 }
