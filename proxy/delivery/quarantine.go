@@ -161,7 +161,7 @@ func (q *quarantine) prune(now time.Time) {
 
 func (q *quarantine) drop(s source, t *tableTrouble) {
 	if all := q.tables[source{table: s.table}]; all != nil && t.counted {
-		all.others--
+		all.others = max(all.others-1, 0) // it may be of one that was opened since
 	}
 	delete(q.tables, s)
 	q.watched.Add(-1)
