@@ -123,9 +123,9 @@ func (l *Lane) roundsFor(x suspect) int {
 
 // pursue tries what else is pending of a writer whose records were refused again and
 // again, so that its neighbours do not wait for a search for each. All of a batch is
-// refused, alone, then control, or a record of another lane, is accepted, twice over: then they are set aside. It
-// ends at the first record that is accepted, and where they are in quarantine: then the
-// rest is set aside without.
+// refused, alone, then control, or a record of another lane, is accepted, twice over:
+// then they are set aside. It ends at the first record that is accepted, and where they
+// are in quarantine: then the rest is set aside without.
 func (l *Lane) pursue(ctx context.Context, addr string, culprit suspect, control []byte) {
 	table, _ := ilp.Table(culprit.record)
 	for culprit.w.refused.Load() >= demoteAfter && !l.d.quarantine.closed(culprit.w, table) {
@@ -198,8 +198,9 @@ func (l *Lane) decided() {
 }
 
 // patience bounds how long a lane keeps records that may be refused because of the
-// server's trouble, and all behind them: for holdTables, and then a fifth of the time. Who goes on
-// sending refused records, for ever other tables, must not hold up its neighbours without end.
+// server's trouble, and all behind them: for holdTables, and then a fifth of the time.
+// Who goes on sending refused records, for ever other tables, must not hold up its
+// neighbours without end.
 type patience struct {
 	spent   time.Duration
 	at      time.Time // of the last question
@@ -343,9 +344,9 @@ func (l *Lane) suspect(start, end int64) suspect {
 }
 
 // comparisons returns copies of other records of this lane: the one before c, if
-// it is still there; the next of each of some other writers, of as many tables as possible
-// first, since one may refuse whatever comes; and the next ones of the same writer. The caller
-// holds mu.
+// it is still there; the next of each of some other writers, of as many tables as
+// possible first, since one may refuse whatever comes; and the next ones of the same
+// writer. The caller holds mu.
 func (l *Lane) comparisons(c suspect) (before []byte, next, run []suspect) {
 	// Not one that is settled: that must not come again.
 	if from := max(l.j.settled, l.j.boundaryBefore(c.start-maxBlockSize)); from < c.start {
