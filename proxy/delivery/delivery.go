@@ -179,16 +179,21 @@ func (d *Dispatcher) BlockSize() int { return d.free.size }
 // the fewest sessions. With Options.Disconnect, disconnect is called, from any
 // goroutine, when a record of the session is rejected.
 func (d *Dispatcher) NewWriter(remote string, disconnect func()) *Writer {
+	w := &Writer{remote: remote, born: time.Now(), disconnect: disconnect}
+	suspected := d.quarantine.suspects(w)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	best := d.lanes[0]
+	w.lane = d.lanes[0]
 	for _, l := range d.lanes {
-		if l != d.apart && l.sessions < best.sessions {
-			best = l
+		if l != d.apart && l.sessions < w.lane.sessions {
+			w.lane = l
 		}
 	}
-	best.sessions++
-	return &Writer{lane: best, remote: remote, born: time.Now(), disconnect: disconnect}
+	if suspected && d.apart != nil {
+		w.lane = d.apart // who connects anew for each record is never demoted
+	}
+	w.lane.sessions++
+	return w
 }
 
 func (d *Dispatcher) leave(l *Lane) {

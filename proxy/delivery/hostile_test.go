@@ -393,6 +393,57 @@ func TestNewcomer(t *testing.T) {
 	})
 }
 
+// TestTableRefusesShortConnections has many short connections from one host with a record each, for a table that refuses all of them from
+// some time on: those who write other tables are not held up for longer than it takes to find out.
+func TestTableRefusesShortConnections(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		f := newField(t, Options{Lanes: 4})
+		for id := range 4 {
+			f.along(f.d.NewWriter("10.0.0.2:5", nil), 20*time.Millisecond, func(n int) string { return goodRow(fmt.Sprint("other", id), n) })
+		}
+		broken := false
+		f.s.refuse = func(r []byte) bool { return broken && strings.HasPrefix(string(r), "t ") }
+		f.wg.Go(func() {
+			for n := 0; f.pause(10 * time.Millisecond); n++ {
+				w := f.d.NewWriter(fmt.Sprint("10.0.0.9:", n), nil)
+				f.send(w, goodRow("t", n))
+				w.Close()
+			}
+		})
+		f.pause(10 * time.Second)
+		f.s.change(func() { broken = true })
+		late := time.Duration(0)
+		for range 120 {
+			f.pause(time.Second)
+			if at, ok := f.d.Oldest(); ok {
+				late = max(late, time.Since(at))
+			}
+		}
+		if late > time.Minute {
+			t.Errorf("records wait for %v", late)
+		}
+		one := 0
+		for _, r := range f.rejects.all() {
+			if r.Reason != rejected.ReasonTableRefused {
+				one++
+			}
+		}
+		if one > 100 {
+			t.Errorf("%d records were tried one by one", one)
+		}
+		f.s.change(func() { broken = false })
+		f.pause(30 * time.Second)
+		if w := f.d.NewWriter("10.0.0.9:1", nil); w.lane == f.d.apart {
+			t.Error("new connections of that host are on the lane apart still, though all its records are taken")
+		}
+		f.stop()
+		f.wg.Wait()
+		drainAll(t, f.d)
+		f.d.Close()
+		<-time.After(time.Minute)
+	})
+}
+
 // TestTableRefusesEverybody has a table refuse all records of all writers from some time on. Those of some are tried, and then all
 // are set aside in bulk; when it takes them again, so does the proxy.
 func TestTableRefusesEverybody(t *testing.T) {

@@ -40,8 +40,8 @@ const (
 // somebody changed a column's type, say. Their records are set aside without a trial
 // each, but only those of writers of whom some were refused already: what others have sent
 // tells little of what this one sends. Who connects anew for each record would never be
-// known, so a new writer counts as one of them, if a record of another writer from the
-// same host was refused before; and so does everybody, once records of many were. But not
+// known, so a writer who is new, or has gone, counts as one of them, if a record of another
+// writer from the same host was refused before; and so does everybody, once records of many were. But not
 // who has had records accepted meanwhile.
 type quarantine struct {
 	// watched counts what had a record refused lately; the fast path asks only for
@@ -56,6 +56,10 @@ type quarantine struct {
 	// accepted then: other lanes learn later that theirs were.
 	opened map[string]time.Time
 	pruned time.Time // when those to be forgotten were looked for
+	// notorious has of how many tables record after record of a host was refused; some is
+	// whether there are any.
+	notorious map[string]int
+	some      atomic.Bool
 }
 
 // A source is the records of one table that come from one writer, from one host, or, if
@@ -114,7 +118,11 @@ func (q *quarantine) refused(w *Writer, table string, now time.Time) (some []sus
 			q.watched.Add(1)
 		}
 		t.last = now
-		if t.refused++; t.refused >= inARow && !t.closed && s.host == "" {
+		t.refused++
+		switch {
+		case s.host != "":
+			q.note(s, t)
+		case t.refused >= inARow && !t.closed:
 			some = append(some, suspicion{s, t.since})
 		}
 	}
@@ -136,6 +144,28 @@ func (q *quarantine) refused(w *Writer, table string, now time.Time) (some []sus
 		q.version.Add(1) // more is held than before
 	}
 	return some
+}
+
+// note counts the table for which a record of a host was refused. The caller holds mu.
+func (q *quarantine) note(s source, t *tableTrouble) {
+	if t.refused == inARow {
+		if q.notorious == nil {
+			q.notorious = map[string]int{}
+		}
+		q.notorious[s.host]++
+		q.some.Store(true)
+	}
+}
+
+// suspects reports whether record after record of w's host was refused: then a new
+// connection most likely brings another one.
+func (q *quarantine) suspects(w *Writer) bool {
+	if !q.some.Load() {
+		return false
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.notorious[w.host()] > 0
 }
 
 // prune forgets what there was no record of for long: writers come and go. The caller
@@ -162,6 +192,12 @@ func (q *quarantine) prune(now time.Time) {
 func (q *quarantine) drop(s source, t *tableTrouble) {
 	if all := q.tables[source{table: s.table}]; all != nil && t.counted {
 		all.others = max(all.others-1, 0) // it may be of one that was opened since
+	}
+	if s.host != "" && t.refused >= inARow {
+		if q.notorious[s.host]--; q.notorious[s.host] == 0 {
+			delete(q.notorious, s.host)
+			q.some.Store(len(q.notorious) > 0)
+		}
 	}
 	delete(q.tables, s)
 	q.watched.Add(-1)
@@ -223,7 +259,7 @@ func (q *quarantine) why(w *Writer, table string) (t *tableTrouble, guess bool) 
 	if w.taken.Load() {
 		return nil, false
 	}
-	if host := q.tables[source{host: w.host(), table: table}]; all.others >= wideAfter || host != nil && w.born.After(host.since) {
+	if host := q.tables[source{host: w.host(), table: table}]; all.others >= wideAfter || host != nil && (w.born.After(host.since) || w.closed.Load()) {
 		return all, true
 	}
 	return nil, false
