@@ -346,6 +346,12 @@ func TestShortConnections(t *testing.T) {
 		if reason, _ := f.d.NewWriter("10.0.0.9:9", nil).Check([]byte("t n=1i\n")); reason == "" {
 			t.Error("each of them is tried still")
 		}
+		if w := f.d.NewWriter("10.0.0.9:9", nil); w.lane != f.d.apart {
+			t.Error("a new connection of that host does not begin on the lane apart")
+		}
+		if w := f.d.NewWriter("10.0.0.1:9", nil); w.lane == f.d.apart {
+			t.Error("one of another host does")
+		}
 		if reason, _ := before.Check([]byte("t n=1i\n")); reason != "" {
 			t.Errorf("a record of somebody who was there before is set aside (%s)", reason)
 		}
@@ -544,6 +550,9 @@ func TestQuarantineForgets(t *testing.T) {
 	if len(suspicious) != 2 {
 		t.Errorf("%d sources are suspicious, want the table and the writer's part of it", len(suspicious))
 	}
+	if !q.suspects(w) || q.suspects(&Writer{remote: "x"}) {
+		t.Error("only the host of which record after record was refused is suspected")
+	}
 	for _, s := range suspicious {
 		q.close(s, at)
 	}
@@ -557,8 +566,8 @@ func TestQuarantineForgets(t *testing.T) {
 	if held, _ := q.holds(&Writer{remote: "v"}, "v", at); held {
 		t.Error("holds what was never refused")
 	}
-	if q.watching() || len(q.tables) > 0 {
-		t.Errorf("%d are watched, %d known", q.watched.Load(), len(q.tables))
+	if q.watching() || len(q.tables) > 0 || q.suspects(w) || len(q.notorious) > 0 {
+		t.Errorf("%d are watched, %d known, %d hosts suspected", q.watched.Load(), len(q.tables), len(q.notorious))
 	}
 }
 

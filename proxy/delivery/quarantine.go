@@ -440,4 +440,4 @@ func (l *Lane) sweep() {
 	}
 }
 
-const tableDetail = "QuestDB refused one record after the other of this table, and accepted others; see its log for why"
+const tableDetail = "QuestDB refused one record after the other of this table, and accepted others, so this one was not tried; see its log for why"
