@@ -173,3 +173,32 @@ func drainAll(t *testing.T, d *Dispatcher) {
 		t.Errorf("%d records left", left)
 	}
 }
+
+// TestProofsStayStrong has twelve proofs be needed of a record when its table is closed for all: two are not enough then.
+func TestProofsStayStrong(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		rejects := &memoryRejects{}
+		d := newDispatcher(t, away{}, Options{Lanes: 1, Rejects: rejects})
+		l, w := d.lanes[0], d.NewWriter("10.0.0.1:1", nil)
+		b, err := w.Buffer(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := copy(b.Bytes(), goodRow("t", 1))
+		w.Append(b, n, 1)
+		now := time.Now()
+		var all suspicion
+		for range inARow {
+			if some := d.quarantine.refused(&Writer{remote: "10.0.0.9:1"}, "t", now); len(some) > 0 {
+				all = some[0]
+			}
+		}
+		d.quarantine.close(all, now)
+		l.trouble.evidence = proof{start: 0, addr: "x", refused: now, times: rounds + 1, held: rounds + 1, needed: weakProofs, told: true}
+		l.isolate(t.Context(), "x", 0, int64(n)) // which no connection is to be had for
+		if rejects.count() > 0 {
+			t.Errorf("set aside with %d of %d proofs", rounds+1, weakProofs)
+		}
+		d.Close()
+	})
+}

@@ -112,6 +112,27 @@ func (f *field) along(w *Writer, every time.Duration, record func(n int) string)
 	})
 }
 
+// latest lets the writers go on, and returns how old the oldest record that was not settled got meanwhile.
+func (f *field) latest(over time.Duration) (late time.Duration) {
+	for range over / time.Second {
+		f.pause(time.Second)
+		if at, ok := f.d.Oldest(); ok {
+			late = max(late, time.Since(at))
+		}
+	}
+	return late
+}
+
+// bulk is how many records were set aside without being tried.
+func (f *field) bulk() (n int) {
+	for _, r := range f.rejects.all() {
+		if r.Reason == rejected.ReasonTableRefused {
+			n++
+		}
+	}
+	return n
+}
+
 // end ends the writers, but for one who goes on until all is decided, and checks that just what the server refuses was set aside.
 func (f *field) end() {
 	f.t.Helper()
@@ -155,36 +176,6 @@ func badRow(table string, id, n int) string {
 
 func row3(id, n int) []string {
 	return []string{badRow("t", id, 3*n), badRow("t", id, 3*n+1), badRow("t", id, 3*n+2)}
-}
-
-// TestWalk has more records than are looked through at once.
-func TestWalk(t *testing.T) {
-	d := newDispatcher(t, away{}, Options{Lanes: 1, Rejects: &memoryRejects{}})
-	l, w := d.lanes[0], d.NewWriter("w", nil)
-	all := 0
-	for l.unsettled() < 50_000 || l.j.end < 3*walkAtOnce {
-		b, err := w.Buffer(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		n, records := 0, 0
-		for n < len(b.Bytes())-100 {
-			n += copy(b.Bytes()[n:], goodRow("t", all))
-			records++
-			all++
-		}
-		w.Append(b, n, records)
-	}
-	want := 0
-	l.walk(0, l.j.end, func(_ *Writer, record []byte) {
-		if string(record) != goodRow("t", want) {
-			t.Fatalf("record %d is %q", want, record)
-		}
-		want++
-	})
-	if want != all {
-		t.Errorf("%d of %d records were looked at", want, all)
-	}
 }
 
 // TestHostileWriters has writers send refused records of a table in many ways, while another one's are taken now and then, or all
@@ -359,13 +350,7 @@ func TestShortConnections(t *testing.T) {
 			t.Errorf("a record of somebody from elsewhere is set aside (%s)", reason)
 		}
 		f.end()
-		bulk := 0
-		for _, r := range f.rejects.all() {
-			if r.Reason == rejected.ReasonTableRefused {
-				bulk++
-			}
-		}
-		if bulk < int(f.bad.Load())*3/4 {
+		if bulk := f.bulk(); bulk < int(f.bad.Load())*3/4 {
 			t.Errorf("%d of %d records are set aside in bulk", bulk, f.bad.Load())
 		}
 	})
@@ -418,23 +403,11 @@ func TestTableRefusesShortConnections(t *testing.T) {
 		})
 		f.pause(10 * time.Second)
 		f.s.change(func() { broken = true })
-		late := time.Duration(0)
-		for range 120 {
-			f.pause(time.Second)
-			if at, ok := f.d.Oldest(); ok {
-				late = max(late, time.Since(at))
-			}
-		}
+		late := f.latest(2 * time.Minute)
 		if late > time.Minute {
 			t.Errorf("records wait for %v", late)
 		}
-		one := 0
-		for _, r := range f.rejects.all() {
-			if r.Reason != rejected.ReasonTableRefused {
-				one++
-			}
-		}
-		if one > 100 {
+		if one := f.rejects.count() - f.bulk(); one > 100 {
 			t.Errorf("%d records were tried one by one", one)
 		}
 		f.s.change(func() { broken = false })
@@ -464,23 +437,11 @@ func TestTableRefusesEverybody(t *testing.T) {
 		}
 		f.pause(30 * time.Second)
 		f.s.change(func() { broken = true })
-		late := time.Duration(0)
-		for range 300 {
-			f.pause(time.Second)
-			if at, ok := f.d.Oldest(); ok {
-				late = max(late, time.Since(at))
-			}
-		}
+		late := f.latest(5 * time.Minute)
 		if late > time.Minute {
 			t.Errorf("records wait for %v", late)
 		}
-		bulk := 0
-		for _, r := range f.rejects.all() {
-			if r.Reason == rejected.ReasonTableRefused {
-				bulk++
-			}
-		}
-		if bulk < writers*300*9/10 {
+		if bulk := f.bulk(); bulk < writers*300*9/10 {
 			t.Errorf("%d records are set aside in bulk in five minutes, of %d a second", bulk, writers)
 		}
 		f.s.change(func() { broken = false })
@@ -513,13 +474,7 @@ func TestNeighboursOfRefusedTables(t *testing.T) {
 				w.Close()
 			}
 		})
-		late := time.Duration(0)
-		for range 600 {
-			f.pause(time.Second)
-			if at, ok := f.d.Oldest(); ok {
-				late = max(late, time.Since(at))
-			}
-		}
+		late := f.latest(10 * time.Minute)
 		if late > holdTables+2*time.Minute {
 			t.Errorf("records wait for %v", late)
 		}
@@ -531,179 +486,4 @@ func TestNeighboursOfRefusedTables(t *testing.T) {
 		}
 		f.end()
 	})
-}
-
-// TestQuarantineForgets has a thousand writers come and go, one refused record each: there is room for those who come later, and
-// in the end nobody's records are looked at any more.
-func TestQuarantineForgets(t *testing.T) {
-	var q quarantine
-	at := time.Unix(1700000000, 0)
-	for n := range mostTables {
-		q.refused(&Writer{remote: fmt.Sprint(n)}, fmt.Sprint("t", n%10), at)
-		at = at.Add(100 * time.Millisecond)
-	}
-	w := &Writer{remote: "w"}
-	var suspicious []suspicion
-	for range inARow {
-		suspicious = q.refused(w, "u", at)
-	}
-	if len(suspicious) != 2 {
-		t.Errorf("%d sources are suspicious, want the table and the writer's part of it", len(suspicious))
-	}
-	if !q.suspects(w) || q.suspects(&Writer{remote: "x"}) {
-		t.Error("only the host of which record after record was refused is suspected")
-	}
-	for _, s := range suspicious {
-		q.close(s, at)
-	}
-	for range 10 { // as long as there are records, it stays
-		at = at.Add(forgetSource - time.Second)
-		if held, _ := q.holds(w, "u", at); !held {
-			t.Fatal("forgotten while records come")
-		}
-	}
-	at = at.Add(forgetSource + probeEvery)
-	if held, _ := q.holds(&Writer{remote: "v"}, "v", at); held {
-		t.Error("holds what was never refused")
-	}
-	if q.watching() || len(q.tables) > 0 || q.suspects(w) || len(q.notorious) > 0 {
-		t.Errorf("%d are watched, %d known, %d hosts suspected", q.watched.Load(), len(q.tables), len(q.notorious))
-	}
-}
-
-// TestForgottenIsNotCountedAgain has two writers with a refused record every six minutes.
-func TestForgottenIsNotCountedAgain(t *testing.T) {
-	var q quarantine
-	at := time.Unix(1700000000, 0)
-	writers := []*Writer{{remote: "10.0.0.1:1"}, {remote: "10.0.0.2:1"}}
-	var all suspicion
-	for n := range 2 * wideAfter {
-		if some := q.refused(writers[n%2], "t", at); len(some) > 0 {
-			all = some[0]
-		}
-		at = at.Add(3 * time.Minute)
-	}
-	q.close(all, at)
-	if !q.closedForAll("t") {
-		t.Fatal("it is not closed")
-	}
-	if held, _ := q.holds(&Writer{remote: "10.9.9.9:1"}, "t", at); held {
-		t.Error("records of two writers were refused, and a stranger's are held")
-	}
-}
-
-// TestAcceptedMeanwhile has a record accepted while samples of its source are tried.
-func TestAcceptedMeanwhile(t *testing.T) {
-	var q quarantine
-	at := time.Unix(1700000000, 0)
-	w := &Writer{remote: "10.0.0.1:1"}
-	var some []suspicion
-	for range inARow {
-		some = q.refused(w, "t", at)
-	}
-	q.accepted("t", at.Add(time.Second), at.Add(time.Second), w)
-	q.refused(w, "t", at.Add(2*time.Second))
-	for _, s := range some {
-		q.close(s, at.Add(3*time.Second))
-	}
-	if q.closed(w, "t") || q.closedForAll("t") {
-		t.Error("closed by what was refused before a record was accepted")
-	}
-}
-
-// TestTakenOfAll has records of several writers accepted after another's was refused, together and later on another lane: none of
-// theirs is held when the table is closed for everybody then.
-func TestTakenOfAll(t *testing.T) {
-	var q quarantine
-	at := time.Unix(1700000000, 0)
-	a, b, c, early := &Writer{remote: "10.0.0.1:1"}, &Writer{remote: "10.0.0.2:1"}, &Writer{remote: "10.0.0.3:1"}, &Writer{remote: "10.0.0.4:1"}
-	q.refused(&Writer{remote: "10.0.0.9:1"}, "t", at)
-	later := at.Add(time.Second)
-	q.accepted("t", at.Add(-time.Second), later, early)
-	q.refused(&Writer{remote: "10.0.0.9:1"}, "t", at)
-	q.accepted("t", later, later, a, b)
-	q.accepted("t", later, later.Add(time.Second), c)
-	var all suspicion
-	for i := range wideAfter {
-		for _, s := range q.refused(&Writer{remote: fmt.Sprintf("10.0.1.%d:1", i)}, "t", later) {
-			all = s
-		}
-	}
-	q.close(all, later)
-	for _, w := range []*Writer{a, b, c} {
-		if held, _ := q.holds(w, "t", later); held {
-			t.Errorf("%s is held, though its record was taken after one was refused", w.remote)
-		}
-	}
-	if held, _ := q.holds(early, "t", later); !held {
-		t.Error("what was sent before tells that a writer's records are good")
-	}
-}
-
-// TestProofsStayStrong has twelve proofs be needed of a record when its table is closed for all: two are not enough then.
-func TestProofsStayStrong(t *testing.T) {
-	bubble.Test(t, func(t *testing.T) {
-		rejects := &memoryRejects{}
-		d := newDispatcher(t, away{}, Options{Lanes: 1, Rejects: rejects})
-		l, w := d.lanes[0], d.NewWriter("10.0.0.1:1", nil)
-		b, err := w.Buffer(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		n := copy(b.Bytes(), goodRow("t", 1))
-		w.Append(b, n, 1)
-		now := time.Now()
-		var all suspicion
-		for range inARow {
-			if some := d.quarantine.refused(&Writer{remote: "10.0.0.9:1"}, "t", now); len(some) > 0 {
-				all = some[0]
-			}
-		}
-		d.quarantine.close(all, now)
-		l.trouble.evidence = proof{start: 0, addr: "x", refused: now, times: rounds + 1, held: rounds + 1, needed: weakProofs, told: true}
-		l.isolate(t.Context(), "x", 0, int64(n)) // which no connection is to be had for
-		if rejects.count() > 0 {
-			t.Errorf("set aside with %d of %d proofs", rounds+1, weakProofs)
-		}
-		d.Close()
-	})
-}
-
-// TestPatience has a lane ask every second.
-func TestPatience(t *testing.T) {
-	var p patience
-	at := time.Unix(1700000000, 0)
-	ask := func(seconds int) (kept time.Duration) {
-		for range seconds {
-			at = at.Add(time.Second)
-			if p.keep(at) {
-				kept += time.Second
-			}
-		}
-		return kept
-	}
-	if kept := ask(int(holdTables / time.Second)); kept < holdTables-time.Second {
-		t.Errorf("kept for %v at first, want %v", kept, holdTables)
-	}
-	ask(300)
-	if kept := ask(3600); kept < 10*time.Minute || kept > 14*time.Minute {
-		t.Errorf("kept for %v of the next hour, want a fifth", kept)
-	}
-	l := &Lane{}
-	for round := range 20 { // kept for five seconds each minute, and decided
-		for range 5 {
-			at = at.Add(time.Second)
-			if !l.patience.keep(at) {
-				t.Fatalf("no patience left in round %d", round)
-			}
-		}
-		l.decided()
-		at = at.Add(55 * time.Second)
-	}
-	p = patience{}
-	ask(10)
-	at = at.Add(time.Hour)
-	if kept := ask(60); kept != time.Minute {
-		t.Errorf("after an hour of peace kept for %v, want a minute", kept)
-	}
 }

@@ -307,3 +307,33 @@ func TestDrainSeesWhatCameJustBefore(t *testing.T) {
 		}
 	}
 }
+
+// TestWalk has more records than are looked through at once.
+func TestWalk(t *testing.T) {
+	d := newDispatcher(t, away{}, Options{Lanes: 1, Rejects: &memoryRejects{}})
+	l, w := d.lanes[0], d.NewWriter("w", nil)
+	all := 0
+	for l.unsettled() < 50_000 || l.j.end < 3*walkAtOnce {
+		b, err := w.Buffer(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, records := 0, 0
+		for n < len(b.Bytes())-100 {
+			n += copy(b.Bytes()[n:], goodRow("t", all))
+			records++
+			all++
+		}
+		w.Append(b, n, records)
+	}
+	want := 0
+	l.walk(0, l.j.end, func(_ *Writer, record []byte) {
+		if string(record) != goodRow("t", want) {
+			t.Fatalf("record %d is %q", want, record)
+		}
+		want++
+	})
+	if want != all {
+		t.Errorf("%d of %d records were looked at", want, all)
+	}
+}

@@ -47,7 +47,7 @@ type quarantine struct {
 	// watched counts what had a record refused lately; the fast path asks only for
 	// that.
 	watched atomic.Int32
-	// version changes when something comes or goes.
+	// version changes when more is held than before.
 	version atomic.Uint64
 
 	mu     sync.Mutex
@@ -104,7 +104,8 @@ func (q *quarantine) refused(w *Writer, table string, now time.Time) (some []sus
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.prune(now)
-	for _, s := range sources(w, table) {
+	of := sources(w, table)
+	for _, s := range of {
 		t := q.tables[s]
 		if t == nil {
 			if len(q.tables) >= mostTables {
@@ -126,7 +127,6 @@ func (q *quarantine) refused(w *Writer, table string, now time.Time) (some []sus
 			some = append(some, suspicion{s, t.since})
 		}
 	}
-	of := sources(w, table)
 	all, own, host := q.tables[of[0]], q.tables[of[1]], q.tables[of[2]]
 	if all == nil {
 		return some
@@ -141,7 +141,7 @@ func (q *quarantine) refused(w *Writer, table string, now time.Time) (some []sus
 		all.others++
 	}
 	if all.closed && (before < wideAfter && all.others >= wideAfter || own != nil && own.refused == ownInARow) {
-		q.version.Add(1) // more is held than before
+		q.version.Add(1)
 	}
 	return some
 }
@@ -313,77 +313,6 @@ func (q *quarantine) closedForAll(table string) bool {
 	defer q.mu.Unlock()
 	t := q.tables[source{table: table}]
 	return t != nil && t.closed
-}
-
-// consider looks at the sources of a record that was refused alone: if so many of
-// them were in a row, and more of those that are pending are refused as well, the source
-// comes into quarantine. control is a record that was accepted, or nil: see compare.
-func (l *Lane) consider(ctx context.Context, addr string, refused suspect, control []byte) {
-	table, ok := ilp.Table(refused.record)
-	if !ok {
-		return
-	}
-	for _, s := range l.d.quarantine.refused(refused.w, table, time.Now()) {
-		if s.all() && !l.d.refusals.general(table, time.Now()) {
-			continue
-		}
-		if l.refusesAllOf(ctx, addr, refused, s.source, control) {
-			l.d.quarantine.close(s, time.Now())
-		}
-	}
-}
-
-// refusesAllOf reports whether all samples of s are refused and control, or another
-// lane's record, is accepted after them, as often as it has to be: a server in trouble
-// refuses samples too.
-func (l *Lane) refusesAllOf(ctx context.Context, addr string, culprit suspect, s source, control []byte) bool {
-	samples := l.samples(s)
-	if len(samples) == 0 {
-		return false
-	}
-	for range l.roundsFor(culprit) {
-		for _, x := range samples {
-			began := time.Now()
-			answer, err := l.insist(ctx, addr, x.record)
-			if err != nil {
-				return false
-			}
-			if answer == taken {
-				l.d.quarantine.accepted(s.table, began, time.Now(), x.w)
-				return false
-			}
-		}
-		if ok, _ := l.compare(ctx, addr, control, time.Now()); !ok {
-			return false
-		}
-	}
-	return true
-}
-
-// samples returns copies of the first, some and the last pending record of s. Should one
-// be accepted, it has overtaken those before it, and comes once more in its place.
-func (l *Lane) samples(s source) (some []suspect) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.j.skip()
-	n, last := 0, suspect{}
-	l.j.records(l.j.sent, min(l.j.end, l.j.sent+walkAtOnce), func(start, end int64, w *Writer, record []byte) bool {
-		if s.w != nil && s.w != w {
-			return true
-		}
-		if table, ok := ilp.Table(record); !ok || table != s.table {
-			return true
-		}
-		last = suspect{start: start, end: end}
-		if n++; n == 1 || n == 10 || n == 100 {
-			some = append(some, l.suspect(start, end))
-		}
-		return true
-	})
-	if len(some) > 0 && some[len(some)-1].start != last.start {
-		some = append(some, l.suspect(last.start, last.end))
-	}
-	return some
 }
 
 // held reports whether a record of w is to be set aside because of its source. Now

@@ -63,3 +63,110 @@ func TestTableIsClosedForWhoSendsWhatIsRefused(t *testing.T) {
 		})
 	}
 }
+
+// TestQuarantineForgets has a thousand writers come and go, one refused record each: there is room for those who come later, and
+// in the end nobody's records are looked at any more.
+func TestQuarantineForgets(t *testing.T) {
+	var q quarantine
+	at := time.Unix(1700000000, 0)
+	for n := range mostTables {
+		q.refused(&Writer{remote: fmt.Sprint(n)}, fmt.Sprint("t", n%10), at)
+		at = at.Add(100 * time.Millisecond)
+	}
+	w := &Writer{remote: "w"}
+	var suspicious []suspicion
+	for range inARow {
+		suspicious = q.refused(w, "u", at)
+	}
+	if len(suspicious) != 2 {
+		t.Errorf("%d sources are suspicious, want the table and the writer's part of it", len(suspicious))
+	}
+	if !q.suspects(w) || q.suspects(&Writer{remote: "x"}) {
+		t.Error("only the host of which record after record was refused is suspected")
+	}
+	for _, s := range suspicious {
+		q.close(s, at)
+	}
+	for range 10 { // as long as there are records, it stays
+		at = at.Add(forgetSource - time.Second)
+		if held, _ := q.holds(w, "u", at); !held {
+			t.Fatal("forgotten while records come")
+		}
+	}
+	at = at.Add(forgetSource + probeEvery)
+	if held, _ := q.holds(&Writer{remote: "v"}, "v", at); held {
+		t.Error("holds what was never refused")
+	}
+	if q.watching() || len(q.tables) > 0 || q.suspects(w) || len(q.notorious) > 0 {
+		t.Errorf("%d are watched, %d known, %d hosts suspected", q.watched.Load(), len(q.tables), len(q.notorious))
+	}
+}
+
+// TestForgottenIsNotCountedAgain has two writers with a refused record every six minutes.
+func TestForgottenIsNotCountedAgain(t *testing.T) {
+	var q quarantine
+	at := time.Unix(1700000000, 0)
+	writers := []*Writer{{remote: "10.0.0.1:1"}, {remote: "10.0.0.2:1"}}
+	var all suspicion
+	for n := range 2 * wideAfter {
+		if some := q.refused(writers[n%2], "t", at); len(some) > 0 {
+			all = some[0]
+		}
+		at = at.Add(3 * time.Minute)
+	}
+	q.close(all, at)
+	if !q.closedForAll("t") {
+		t.Fatal("it is not closed")
+	}
+	if held, _ := q.holds(&Writer{remote: "10.9.9.9:1"}, "t", at); held {
+		t.Error("records of two writers were refused, and a stranger's are held")
+	}
+}
+
+// TestAcceptedMeanwhile has a record accepted while samples of its source are tried.
+func TestAcceptedMeanwhile(t *testing.T) {
+	var q quarantine
+	at := time.Unix(1700000000, 0)
+	w := &Writer{remote: "10.0.0.1:1"}
+	var some []suspicion
+	for range inARow {
+		some = q.refused(w, "t", at)
+	}
+	q.accepted("t", at.Add(time.Second), at.Add(time.Second), w)
+	q.refused(w, "t", at.Add(2*time.Second))
+	for _, s := range some {
+		q.close(s, at.Add(3*time.Second))
+	}
+	if q.closed(w, "t") || q.closedForAll("t") {
+		t.Error("closed by what was refused before a record was accepted")
+	}
+}
+
+// TestTakenOfAll has records of several writers accepted after another's was refused, together and later on another lane: none of
+// theirs is held when the table is closed for everybody then.
+func TestTakenOfAll(t *testing.T) {
+	var q quarantine
+	at := time.Unix(1700000000, 0)
+	a, b, c, early := &Writer{remote: "10.0.0.1:1"}, &Writer{remote: "10.0.0.2:1"}, &Writer{remote: "10.0.0.3:1"}, &Writer{remote: "10.0.0.4:1"}
+	q.refused(&Writer{remote: "10.0.0.9:1"}, "t", at)
+	later := at.Add(time.Second)
+	q.accepted("t", at.Add(-time.Second), later, early)
+	q.refused(&Writer{remote: "10.0.0.9:1"}, "t", at)
+	q.accepted("t", later, later, a, b)
+	q.accepted("t", later, later.Add(time.Second), c)
+	var all suspicion
+	for i := range wideAfter {
+		for _, s := range q.refused(&Writer{remote: fmt.Sprintf("10.0.1.%d:1", i)}, "t", later) {
+			all = s
+		}
+	}
+	q.close(all, later)
+	for _, w := range []*Writer{a, b, c} {
+		if held, _ := q.holds(w, "t", later); held {
+			t.Errorf("%s is held, though its record was taken after one was refused", w.remote)
+		}
+	}
+	if held, _ := q.holds(early, "t", later); !held {
+		t.Error("what was sent before tells that a writer's records are good")
+	}
+}
