@@ -43,6 +43,7 @@ func (c *voidConn) Done() <-chan struct{}          { return c.done }
 func (c *voidConn) End() upstream.End              { return c.end }
 func (c *voidConn) Addr() string                   { return "void:9009" }
 func (c *voidConn) Pings() int                     { return 0 }
+func (c *voidConn) Unacked() (int, error)          { return 0, nil }
 func (c *voidConn) Discard()                       { c.once.Do(func() { close(c.done) }) }
 func (c *voidConn) CloseWrite() error {
 	c.once.Do(func() {

@@ -84,6 +84,7 @@ func (c *sinkConn) Done() <-chan struct{}          { return c.done }
 func (c *sinkConn) End() upstream.End              { return upstream.End{} }
 func (c *sinkConn) Addr() string                   { return "127.0.0.1:1" }
 func (c *sinkConn) Pings() int                     { return 0 }
+func (c *sinkConn) Unacked() (int, error)          { return 0, nil }
 func (c *sinkConn) Discard()                       { c.end() }
 
 // FuzzSession reads streams in pieces of any size. What goes on is every whole record

@@ -131,7 +131,7 @@ func path(ctx context.Context, o Options, pool *upstream.Pool, x upstream.Examin
 		f.Text = "QuestDB skips malformed records by itself (line.tcp.disconnect.on.error=false): what it skips is in its log only, and no record can be found and kept by the proxy"
 		f.Do = "line.tcp.disconnect.on.error=true, QuestDB's default, lets ILP_REJECTED_FILE have them"
 	default:
-		f.Text = "something between hides connection resets (a relay or TLS terminator; or line.tcp.recv.buffer.size is more than 128 KiB): refused records are found all the same, " +
+		f.Text = "something between hides connection resets (a relay or TLS terminator; or line.tcp.recv.buffer.size is none of 32, 64 and 128 KiB): refused records are found all the same, " +
 			"but each confirmation waits a quarter of a second longer"
 		f.Do = "nothing has to be done; without the relay it is faster"
 	}

@@ -168,9 +168,12 @@ func (d *Dispatcher) witness(ctx context.Context, conn Conn) Witness {
 // end pads and half-closes conn and waits for the server's FIN. It returns nil if
 // that is as it should be: everything was read, and no record refused.
 func (l *Lane) end(ctx context.Context, conn Conn, w Witness, path path, largest int) error {
-	if !l.d.quiet(ctx, conn, path) {
+	c := carried{addr: conn.Addr()}
+	pace := l.d.paths.pace(c)
+	if !l.d.quiet(ctx, conn, path, pace.quiet) {
 		return fmt.Errorf("QuestDB at %s closed the connection", conn.Addr())
 	}
+	padded := time.Now()
 	if err := path.writePadding(conn, largest); err != nil {
 		return err
 	}
@@ -180,14 +183,15 @@ func (l *Lane) end(ctx context.Context, conn Conn, w Witness, path path, largest
 	if err := l.awaitFIN(ctx, conn, w); err != nil {
 		return err
 	}
-	if end := conn.End(); !end.Clean() {
-		if end.Err != nil {
-			return end.Err
-		}
+	end := conn.End()
+	switch {
+	case end.Err != nil:
+		return end.Err
+	case !end.Clean():
 		return fmt.Errorf("QuestDB at %s closed the connection before it had read everything", conn.Addr())
 	}
 	l.trouble.slow = 0
-	return nil
+	return l.d.paths.ended(c, path, end.At.Sub(padded), pace)
 }
 
 // awaitFIN returns nil once conn has ended. It waits for as long as the server

@@ -101,7 +101,7 @@ func New(o Options) *Dispatcher {
 		budget:   NewBudget(o.Memory),
 		draining: make(chan struct{}),
 	}
-	d.paths = paths{d: d, off: o.NoPathCheck, known: map[string]*pathEntry{}}
+	d.paths = paths{d: d, off: o.NoPathCheck, known: map[string]*pathEntry{}, paces: map[carried]pace{}}
 	if o.Rejects == nil {
 		d.o.Rejects, d.o.LogOnly = logRejects{d}, true
 	}

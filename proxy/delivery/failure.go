@@ -65,8 +65,8 @@ func (l *Lane) failed(ctx context.Context, conn Conn, s *segment, err error) {
 		l.d.paths.forget(conn.Addr())
 		return
 	}
-	if errors.Is(err, errNoFIN) {
-		l.trouble.outage() // nothing was refused, and at once it would be no faster
+	if late(err) {
+		l.trouble.outage() // nothing is known to be refused, and at once it would be no faster
 		return
 	}
 	l.d.paths.refused(conn.Addr())
@@ -91,13 +91,16 @@ func (d *Dispatcher) lives(ctx context.Context, addr string, w Witness, t time.T
 	}
 }
 
+// late reports whether err is about a server that took too long to close a connection.
+func late(err error) bool { return errors.Is(err, errNoFIN) || errors.Is(err, errUnusualFIN) }
+
 // failureCause says in a sentence why a connection failed, of which err was seen.
 func failureCause(conn Conn, lives bool, err error) error {
 	e := failure{addr: conn.Addr(), lives: lives, err: err}
 	select {
 	case <-conn.Done():
 		// Unless it is we who closed it, because of err.
-		if end := conn.End().Err; err == nil || !errors.Is(end, net.ErrClosed) {
+		if end := conn.End().Err; err == nil || !errors.Is(end, net.ErrClosed) && !late(err) {
 			e.err = end
 		}
 	default:
@@ -115,13 +118,15 @@ type failure struct {
 func (e failure) Error() string {
 	what := "QuestDB at " + e.addr + " closed the connection"
 	switch {
+	case errors.Is(e.err, errUnusualFIN):
+		what = "QuestDB at " + e.addr + ": " + e.err.Error()
 	case errors.Is(e.err, net.ErrClosed):
 		what = "QuestDB at " + e.addr + " did not answer, so the connection was given up"
 	case e.err != nil:
 		what = "connection to QuestDB at " + e.addr + ": " + e.err.Error()
 	}
 	switch {
-	case e.lives && errors.Is(e.err, errNoFIN):
+	case e.lives && late(e.err):
 		return what
 	case e.lives:
 		return what + ", and is alive: most likely it refused a record"

@@ -226,6 +226,7 @@ func (c *sinkConn) Done() <-chan struct{}          { return c.done }
 func (c *sinkConn) End() upstream.End              { return c.end }
 func (c *sinkConn) Addr() string                   { return "sink:9009" }
 func (c *sinkConn) Pings() int                     { return 0 }
+func (c *sinkConn) Unacked() (int, error)          { return 0, nil }
 func (c *sinkConn) Discard()                       { c.once.Do(func() { close(c.done) }) }
 func (c *sinkConn) CloseWrite() error {
 	c.once.Do(func() {
@@ -265,8 +266,11 @@ func TestSlowClose(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
 				s := newSimServer(1)
 				rejects := &memoryRejects{}
-				d := newDispatcher(t, s, Options{Rejects: rejects, ConfirmInterval: time.Second})
+				d := newDispatcher(t, s, Options{Lanes: 1, Rejects: rejects, ConfirmInterval: time.Second})
 				w := d.NewWriter("w", nil)
+				settled := d.lanes[0].progress.wait()
+				put(t, w, "t n=0i 0\n")
+				<-settled // and the path is known
 				put(t, w, "t n=1i 1\n", "t n=2i 2\n")
 				s.change(func() { s.busy = c.busy })
 				ctx, cancel := context.WithTimeout(t.Context(), c.settle)
@@ -277,7 +281,7 @@ func TestSlowClose(t *testing.T) {
 				d.Close()
 				s.mu.Lock()
 				defer s.mu.Unlock()
-				if again := len(s.parsed) > 2; again != c.again {
+				if again := len(s.parsed) > 3; again != c.again {
 					t.Errorf("the server read %d records, sent again: want %v", len(s.parsed), c.again)
 				}
 				if n := len(rejects.all()); n != 0 {

@@ -68,7 +68,9 @@ func history(t *testing.T, seed uint64) {
 	s := newSimServer(seed)
 	bad := rng.IntN(3) == 0
 	s.refuse = func(r []byte) bool { return bytes.HasSuffix(r, []byte("i,"+badType+"=1i\n")) }
-	s.relay = rng.IntN(8) == 0
+	if s.relay = rng.IntN(8) == 0; s.relay && rng.IntN(2) == 0 {
+		s.reading = time.Duration(rng.IntN(500)) * time.Millisecond
+	}
 	if !s.relay && rng.IntN(4) == 0 {
 		most := 1 + rng.IntN(200<<10)
 		s.cut = func(rng *rand.Rand) int {
@@ -78,7 +80,7 @@ func history(t *testing.T, seed uint64) {
 			return 1 + rng.IntN(most)
 		}
 	}
-	if rng.IntN(3) == 0 {
+	if rng.IntN(3) == 0 && s.reading < 5*time.Millisecond {
 		s.window = 1 << (8 + rng.IntN(8))
 	}
 	rejects := &memoryRejects{}

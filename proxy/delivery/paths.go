@@ -3,8 +3,6 @@ package delivery
 import (
 	"bytes"
 	"context"
-	"errors"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,28 +26,6 @@ var paddings = []int{
 // come late on a busy machine. One less is enough, since a refused record is no shorter
 // than two bytes.
 const exactPadding = 32<<10 - 1
-
-const (
-	// quietTime is how long a refusing server needs at most to close, where we
-	// must wait for that: it takes 20 to 60 ms.
-	quietTime = 250 * time.Millisecond
-	// refusalTime is a little more than those 20 to 60 ms.
-	refusalTime = 100 * time.Millisecond
-	// verdictTime is how long the path check waits for a server to close because
-	// of a malformed record, before it concludes that this one does not.
-	verdictTime = time.Second
-	checkLimit  = 20 * time.Second
-	// timesSeen is how often in a row the path check must see the same; weakProofs where
-	// the network breaks connections meanwhile.
-	timesSeen = 4
-)
-
-// errUnclear is why a path is to be found out later.
-var errUnclear = errors.New("QuestDB closes on a malformed record at times, and at other times does not")
-
-// malformed is what the path check sends: a name that looks like this in the
-// server's log, without a field.
-var malformed = []byte("questdb-ilp-proxy_path_check\n")
 
 // linefeeds is padding to write from: as much as the most of paddings.
 var linefeeds = bytes.Repeat([]byte{'\n'}, 128<<10)
@@ -102,39 +78,6 @@ func (p path) writePadding(conn Conn, largest int) error {
 	return nil
 }
 
-// quiet waits, where resets do not reach us, for as long as a refusing server takes
-// to close, and reports whether conn is still open. A server that is stopped refuses
-// nothing, so it must answer before that time and after it.
-func (d *Dispatcher) quiet(ctx context.Context, conn Conn, p path) (open bool) {
-	if !p.hides() {
-		return true
-	}
-	for {
-		first := d.o.Source.Prove(ctx, conn.Addr())
-		if !stillOpen(ctx, conn, quietTime) {
-			return false
-		}
-		if first == nil && d.o.Source.Prove(ctx, conn.Addr()) == nil {
-			// It may have been stopped until just now.
-			return stillOpen(ctx, conn, refusalTime)
-		}
-	}
-}
-
-// stillOpen waits for t and reports whether conn is open all the time.
-func stillOpen(ctx context.Context, conn Conn, t time.Duration) bool {
-	timer := time.NewTimer(t)
-	defer timer.Stop()
-	select {
-	case <-conn.Done():
-		return false
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
-}
-
 // paths knows the paths to all servers. It finds each out once, and again when the
 // server has been away.
 type paths struct {
@@ -143,6 +86,8 @@ type paths struct {
 
 	mu    sync.Mutex
 	known map[string]*pathEntry
+	// paces is what was learned of how fast servers are.
+	paces map[carried]pace
 }
 
 type pathEntry struct {
@@ -206,6 +151,8 @@ func (p *paths) forget(addr string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.known, addr)
+	delete(p.paces, carried{addr, false})
+	delete(p.paces, carried{addr, true})
 }
 
 // refused says that the server at addr closed a connection because of a record. If it
@@ -225,7 +172,7 @@ func (p *paths) say(addr string, found path) {
 	case found.resets:
 		p.d.log.Debug("path check: refused records will be seen", "server", addr, "padding", found.pad)
 	default:
-		p.d.log.Warn("path check: something between the proxy and QuestDB hides connection resets (a relay or TLS terminator; or QuestDB has a larger line.tcp.recv.buffer.size than 128 KiB); rejected records are still found, but each confirmation waits a little longer",
+		p.d.log.Warn("path check: something between the proxy and QuestDB hides connection resets (a relay or TLS terminator; or QuestDB's line.tcp.recv.buffer.size is none of 32, 64 and 128 KiB); rejected records are still found, but each confirmation waits a little longer",
 			"server", addr, "quiet", quietTime)
 	}
 	p.d.m.paths.Reset()
@@ -241,123 +188,6 @@ func (p path) String() string {
 		return string(PathResets)
 	}
 	return string(PathHidden)
-}
-
-// explore finds out the path to addr with a few connections of its own.
-func (d *Dispatcher) explore(ctx context.Context, addr string) (path, error) {
-	times := timesSeen
-	for _, n := range paddings {
-		p := path{pad: n, resets: true}
-		takes, broke, err := d.takesPadding(ctx, addr, p)
-		if err != nil {
-			return path{}, err
-		}
-		if broke {
-			times = weakProofs
-		}
-		if !takes {
-			continue // too many LFs for this server
-		}
-		how, err := d.provokeAgain(ctx, addr, p, times)
-		if err != nil {
-			return path{}, err
-		}
-		switch how {
-		case skipped:
-			p.resets, p.skips = false, true
-			return p, nil
-		case reset:
-			return p, nil
-		case finned:
-			// Hidden by something between, or too little padding for this server.
-		}
-	}
-	return hidden, nil
-}
-
-// takesPadding reports whether the server takes the padding of p. Once is enough for
-// yes. For no it is not: the network may have been it, and with too little padding no
-// refusal shows. broke is set if connections ended before all was written.
-func (d *Dispatcher) takesPadding(ctx context.Context, addr string, p path) (takes, broke bool, err error) {
-	for range timesSeen {
-		a, err := d.try(ctx, addr, nil, p)
-		if err != nil || a == taken {
-			return a == taken, broke, err
-		}
-		broke = broke || a == broken
-	}
-	return false, broke, nil
-}
-
-type provoked int
-
-const (
-	skipped provoked = iota // the server went on
-	reset                   // it closed, and a reset came
-	finned                  // it closed, and a FIN came
-)
-
-// provokeAgain provokes so many times. One reset may be an accident of the network,
-// and a server that was silent may have been stopped: to trust in either where it is
-// not so would lose rows.
-func (d *Dispatcher) provokeAgain(ctx context.Context, addr string, p path, times int) (how provoked, err error) {
-	for n := range times {
-		this, err := d.provoke(ctx, addr, p)
-		switch {
-		case err != nil || this == finned:
-			return this, err
-		case n > 0 && this != how:
-			return 0, errUnclear
-		}
-		how = this
-	}
-	return how, nil
-}
-
-// provoke sends a malformed record and padding, and tells how the server closes.
-func (d *Dispatcher) provoke(ctx context.Context, addr string, p path) (provoked, error) {
-	conn, err := d.o.Source.AcquireAddr(ctx, addr)
-	if err != nil {
-		return 0, err
-	}
-	defer conn.Discard()
-	defer context.AfterFunc(ctx, conn.Discard)() // ends a write that waits
-	// One write, so that the record and the LFs lie in the same buffer of the
-	// server's, as they do at the end of a segment.
-	_, _ = conn.Write(slices.Concat(malformed, linefeeds[:p.padding(conn, 0)])) // Done tells
-	if err := d.shown(ctx, conn); err != nil {
-		return 0, err
-	}
-	select {
-	case <-conn.Done():
-		// Over a slow way the server closes before all has arrived: a FIN then, but not
-		// one that could be taken for the end of a segment.
-		if end := conn.End(); end.Err != nil || end.Unacked > 0 {
-			return reset, nil
-		}
-		return finned, nil
-	default:
-		return skipped, nil
-	}
-}
-
-// shown returns once conn has ended, or its server has had the time to end it. A
-// server that is stopped ends nothing, so it must answer at both ends of some time.
-func (d *Dispatcher) shown(ctx context.Context, conn Conn) error {
-	if !stillOpen(ctx, conn, verdictTime) {
-		return ctx.Err()
-	}
-	if err := d.o.Source.Prove(ctx, conn.Addr()); err != nil {
-		return err
-	}
-	if !stillOpen(ctx, conn, quietTime) {
-		return ctx.Err()
-	}
-	if err := d.o.Source.Prove(ctx, conn.Addr()); err != nil {
-		return err
-	}
-	stillOpen(ctx, conn, refusalTime)
-	return ctx.Err()
 }
 
 // An answer is how a trial ended.
@@ -381,7 +211,9 @@ func (d *Dispatcher) try(ctx context.Context, addr string, records []byte, p pat
 	w := d.witness(ctx, conn)                    // trials take connections as soon as they are ready
 	defer w.Release()
 	began := time.Now()
-	complete := d.send(ctx, conn, records, p)
+	c := carried{addr, true}
+	pace := d.paths.pace(c)
+	complete, padded := d.send(ctx, conn, records, p, pace.quiet)
 	select {
 	case <-conn.Done():
 	case <-ctx.Done():
@@ -391,6 +223,9 @@ func (d *Dispatcher) try(ctx context.Context, addr string, records []byte, p pat
 	conn.Discard() // the proof of life may need its place
 	switch {
 	case end.Clean():
+		if err := d.paths.ended(c, p, end.At.Sub(padded), pace); err != nil {
+			return broken, err
+		}
 		if len(records) > 0 {
 			d.evidence.took(addr, began)
 		}
@@ -405,16 +240,17 @@ func (d *Dispatcher) try(ctx context.Context, addr string, records []byte, p pat
 }
 
 // send writes records and the padding, half-closes, and reports whether all of
-// that went through.
-func (d *Dispatcher) send(ctx context.Context, conn Conn, records []byte, p path) (complete bool) {
+// that went through, and when the records had.
+func (d *Dispatcher) send(ctx context.Context, conn Conn, records []byte, p path, quiet time.Duration) (complete bool, padded time.Time) {
 	if _, err := conn.Write(records); err != nil {
-		return false
+		return false, time.Now()
 	}
-	if !d.quiet(ctx, conn, p) {
-		return true // the server had all records, and closed
+	if !d.quiet(ctx, conn, p, quiet) {
+		return true, time.Now() // the server had all records, and closed
 	}
+	padded = time.Now()
 	if p.writePadding(conn, min(len(records), d.o.MaxRecord)) != nil {
-		return false
+		return false, padded
 	}
-	return conn.CloseWrite() == nil
+	return conn.CloseWrite() == nil, padded
 }

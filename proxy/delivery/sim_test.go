@@ -37,6 +37,8 @@ type simServer struct {
 	relay, skips bool
 	// window is how many bytes a connection takes before it blocks.
 	window int
+	// reading is how long it takes to each read.
+	reading time.Duration
 	// busy is how long it takes from the client's FIN to its own.
 	busy time.Duration
 	// cut is how many bytes a connection carries before the network resets it;
@@ -57,7 +59,7 @@ type simServer struct {
 }
 
 func newSimServer(seed uint64) *simServer {
-	s := &simServer{rng: rand.New(rand.NewPCG(seed, 99)), recvBuffer: 128 << 10, window: 256 << 10, up: true, conns: map[*simConn]bool{}}
+	s := &simServer{rng: rand.New(rand.NewPCG(seed, 99)), recvBuffer: 128 << 10, window: 256 << 10, reading: time.Millisecond, up: true, conns: map[*simConn]bool{}}
 	s.read.L = &s.mu
 	return s
 }
@@ -313,6 +315,7 @@ func (c *simConn) Done() <-chan struct{} { return c.done }
 func (c *simConn) End() upstream.End     { return c.end }
 func (c *simConn) Addr() string          { return "sim:9009" }
 func (c *simConn) Pings() int            { return 0 }
+func (c *simConn) Unacked() (int, error) { return 0, nil } // its kernel has what the window takes
 
 func (c *simConn) Discard() {
 	c.s.mu.Lock()
@@ -360,8 +363,9 @@ func (c *simConn) serve() {
 			c.commitLater()
 			return
 		}
+		reading := s.reading
 		s.mu.Unlock()
-		time.Sleep(time.Millisecond)
+		time.Sleep(reading)
 		s.mu.Lock()
 		if c.process != s.process || s.paused {
 			continue
@@ -393,7 +397,11 @@ func (c *simConn) serve() {
 // read reads once and parses.
 func (c *simConn) read() {
 	s := c.s
-	in := c.wire.Next(s.recvBuffer)
+	size := s.recvBuffer
+	for size <= len(c.rest) {
+		size *= 4
+	}
+	in := c.wire.Next(size - len(c.rest))
 	if len(c.rest) > 0 {
 		in = append(c.rest, in...)
 	}

@@ -21,6 +21,8 @@ type Conn interface {
 	End() upstream.End
 	// Addr is the server's IP address and port.
 	Addr() string
+	// Unacked is how many bytes of ours its kernel has not acknowledged.
+	Unacked() (int, error)
 	// Pings is how many LFs the pool sent over it.
 	Pings() int
 	// Discard closes the connection and gives its slot back.

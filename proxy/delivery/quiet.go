@@ -1,0 +1,125 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+const (
+	// quietTime is how long a refusing server needs at most to close, where we
+	// must wait for that: it takes 20 to 60 ms. It is more if the server is slow.
+	quietTime = 250 * time.Millisecond
+	// quietLong is a long quiet time. Who makes tables takes long, and not when the same
+	// records come again.
+	quietLong = 10 * time.Second
+	// refusalTime is a little more than those 20 to 60 ms.
+	refusalTime = 100 * time.Millisecond
+	// unlikeBy is by how much two FINs in the same circumstances may differ in time, or by
+	// a quarter; quietTimes is how many times that difference the quiet time has to be else.
+	unlikeBy   = 10 * time.Millisecond
+	quietTimes = 16
+	// unackedEvery is how often to look whether the server's kernel has all.
+	unackedEvery = 10 * time.Millisecond
+)
+
+// errUnusualFIN is why a connection that ended well proves nothing.
+var errUnusualFIN = errors.New("it was not as fast as usual to close, so it may have refused one of the last records, which does not show there")
+
+// quiet waits, where resets do not reach us, for as long as a refusing server takes
+// to close, and reports whether conn is still open.
+func (d *Dispatcher) quiet(ctx context.Context, conn Conn, p path, t time.Duration) (open bool) {
+	return !p.hides() || d.still(ctx, conn, t)
+}
+
+// still waits until the server has had t to read everything and to close. A server that
+// is stopped does neither, so it must answer before that time and after it.
+func (d *Dispatcher) still(ctx context.Context, conn Conn, t time.Duration) (open bool) {
+	for {
+		if n, err := conn.Unacked(); err != nil || n == 0 {
+			break // or it has ended
+		}
+		if !stillOpen(ctx, conn, unackedEvery) {
+			return false
+		}
+	}
+	for {
+		first := d.o.Source.Prove(ctx, conn.Addr())
+		if !stillOpen(ctx, conn, t) {
+			return false
+		}
+		if first == nil && d.o.Source.Prove(ctx, conn.Addr()) == nil {
+			// It may have been stopped until just now.
+			return stillOpen(ctx, conn, refusalTime)
+		}
+	}
+}
+
+// stillOpen waits for t and reports whether conn is open all the time.
+func stillOpen(ctx context.Context, conn Conn, t time.Duration) bool {
+	timer := time.NewTimer(t)
+	defer timer.Stop()
+	select {
+	case <-conn.Done():
+		return false
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// carried is what the connections to a server carried: segments, or trials.
+type carried struct {
+	addr   string
+	trials bool
+}
+
+// A pace is how fast a server was, where its refusals are hidden.
+type pace struct {
+	// quiet is how long to wait until it must have come to the last record.
+	quiet time.Duration
+	// usual is how long it takes then to read the padding and to close.
+	usual time.Duration
+}
+
+// pace returns what was learned until now. Trials are not segments, but they tell of the
+// same server.
+func (p *paths) pace(c carried) pace {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	other := p.paces[carried{c.addr, !c.trials}].usual
+	known, ok := p.paces[c]
+	if !ok {
+		known.usual = other // the path check's, at least
+	}
+	known.quiet = max(known.quiet, quietTime, 4*other)
+	return known
+}
+
+// ended says that a connection for c ended well, after the server had been given the time
+// of was, and took so long for it. Where refusals are hidden it returns errUnusualFIN if
+// that is not as usual. Later: the server had more to read than we gave it time for, and a
+// refusal among that does not show. Sooner: the FIN was under way before ours. But after a
+// quiet time much longer than the difference it has another reason, and that is usual now.
+func (p *paths) ended(c carried, path path, took time.Duration, was pace) error {
+	if !path.hides() && !c.trials {
+		return nil
+	}
+	unlike := (took - was.usual).Abs()
+	enough := min(quietTimes*unlike, max(quietLong, 4*unlike))
+	next := pace{quiet: max(quietTime, 2*took, was.quiet/2), usual: min(took, was.usual)}
+	var err error
+	switch {
+	case unlike <= max(unlikeBy, was.usual/4):
+	case was.quiet >= enough || !path.hides():
+		next = pace{quiet: was.quiet, usual: took}
+	default:
+		next = pace{quiet: max(2*was.quiet, min(enough, quietLong)), usual: was.usual}
+		err = errUnusualFIN
+	}
+	p.mu.Lock()
+	p.paces[c] = next
+	p.mu.Unlock()
+	return err
+}

@@ -1,0 +1,108 @@
+package delivery
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"questdb-ilp-proxy/e2e/bubble"
+)
+
+// TestSlowServerBehindARelay has a server that, when a segment ends, has more to read than
+// it comes to in a quarter of a second, and refuses a record of that. What hides its resets
+// hides this end too: all that is behind the record must come again.
+func TestSlowServerBehindARelay(t *testing.T) {
+	for _, reading := range []time.Duration{time.Millisecond, 100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond} {
+		t.Run(reading.String(), func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				s := newSimServer(1)
+				s.relay, s.window = true, 2<<20
+				s.refuse = func(record []byte) bool { return strings.HasPrefix(string(record), "bad") }
+				rejects := &memoryRejects{}
+				d := newDispatcher(t, s, Options{Lanes: 1, Rejects: rejects, ConfirmInterval: 100 * time.Millisecond})
+				w := d.NewWriter("w", nil)
+				settled := d.lanes[0].progress.wait()
+				put(t, w, "other n=0i\n")
+				<-settled // and the path is known
+				s.change(func() { s.reading = reading })
+				good := 0
+				for n := range 300 {
+					for range 40 {
+						put(t, w, fmt.Sprintf("t n=%di,s=\"%100d\"\n", good, 0))
+						good++
+					}
+					if n == 150 {
+						put(t, w, "bad n=1i\n")
+					}
+				}
+				stop := writeAlong(t, d, 1, time.Second, "other n=1i\n", 1) // for the evidence
+				for limit := time.After(10 * time.Minute); len(rejects.all()) == 0; {
+					select {
+					case <-limit:
+						t.Fatal("no record is set aside")
+					case <-time.After(time.Second):
+					}
+				}
+				stop()
+				drainAll(t, d)
+				d.Close()
+				<-time.After(time.Minute) // what the server commits later
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				there := map[string]bool{}
+				for _, r := range s.committed {
+					if strings.HasPrefix(string(r), "t ") {
+						there[string(r)] = true
+					}
+				}
+				if len(there) != good || len(rejects.all()) != 1 {
+					t.Errorf("%d of %d records are there, %d set aside", len(there), good, len(rejects.all()))
+				}
+			})
+		})
+	}
+}
+
+// TestPaceConverges has servers that take longer than before to close, once, always, or each time by another while:
+// a FIN that is not as usual proves nothing, but not for ever.
+func TestPaceConverges(t *testing.T) {
+	hidden := path{pad: exactPadding}
+	for name, c := range map[string]struct {
+		took func(n int) time.Duration
+		late int // of a hundred, at most
+	}{
+		"always as fast": {func(int) time.Duration { return 2 * time.Millisecond }, 0},
+		"tables once": {func(n int) time.Duration {
+			if n == 50 {
+				return 30 * time.Second
+			}
+			return 5 * time.Millisecond
+		}, 1},
+		"slower from now on": {func(n int) time.Duration { return time.Duration(1+n/50*999) * time.Millisecond }, 4},
+		"very slow":          {func(n int) time.Duration { return time.Duration(1+n/50*59999) * time.Millisecond }, 6},
+		"far away":           {func(n int) time.Duration { return time.Duration(300+n*37%60) * time.Millisecond }, 1},
+		"uneven":             {func(n int) time.Duration { return time.Duration(5+n*37%90) * time.Millisecond }, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := paths{paces: map[carried]pace{}}
+			segment, trial := carried{addr: "x"}, carried{"x", true}
+			if p.ended(trial, path{resets: true}, c.took(0), p.pace(trial)) != nil {
+				t.Error("the path check learns nothing from padding alone")
+			}
+			late := 0
+			var quiet time.Duration
+			for n := range 100 {
+				was := p.pace(segment)
+				quiet = max(quiet, was.quiet)
+				if p.ended(segment, hidden, c.took(n), was) != nil {
+					late++
+				}
+			}
+			t.Logf("%d late, quiet for at most %v and in the end %v", late, quiet, p.pace(segment).quiet)
+			if late > c.late || name != "always as fast" && name != "far away" && late == 0 {
+				t.Errorf("%d of 100 ends prove nothing, want %d at most", late, c.late)
+			}
+		})
+	}
+}
