@@ -92,6 +92,26 @@ func badAtEnd(t *testing.T, db *questdb.Server, p *proxytest.Proxy, file string)
 	checkRejected(t, file, want...)
 }
 
+// TestBlankLines has a writer send more blank lines in a row than 8.x takes; it would
+// close the connection because of them, again and again.
+func TestBlankLines(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{"8.2.0", "7.4.2"} {
+		t.Run(version, func(t *testing.T) {
+			key := newKey(t, "writer")
+			db := questdb.Start(t, questdb.Options{Version: version, Keys: []*auth.Key{key}})
+			p := proxytest.Start(t, proxytest.EnvFor(key, db.ILP()))
+			p.Send(numbered("blank", 0, 1) + strings.Repeat("\n", 200<<10) + numbered("blank", 1, 1))
+			waitNumbered(t, db, "blank", 1, 2, arrive)
+			allSettled(p, arrive)
+			if n := p.Metric("lane_failures_total"); n != 0 {
+				t.Errorf("%v connections failed", n)
+			}
+			p.Stop(30 * time.Second)
+		})
+	}
+}
+
 // waitRows waits until a table has so many different rows of numbered, at most
 // for limit, and returns how many are missing.
 func waitRows(t *testing.T, db *questdb.Server, table string, rows int, limit time.Duration) (missing int) {

@@ -224,9 +224,12 @@ func (s *session) consume(ctx context.Context, n int) {
 	}
 
 	begin, end, records := s.whole(ctx, b, n)
-	if begin == end {
+	if records == 0 { // blank lines at most
 		s.out.Return(b)
 		return
+	}
+	if whole := b.Bytes()[begin:end]; manyBlanks(whole) {
+		end = begin + len(withoutBlanks(whole))
 	}
 	if begin > 0 {
 		copy(b.Bytes(), b.Bytes()[begin:end])
@@ -323,9 +326,12 @@ func (s *session) tooLong(size int) {
 // large puts the fragment, now a whole record larger than half a block, on the
 // lane: its memory moves there.
 func (s *session) large(ctx context.Context) {
-	s.srv.received(1)
 	p := s.fragment
 	s.setFragment(nil)
+	if ilp.IsBlank(p) {
+		return
+	}
+	s.srv.received(1)
 	if s.stamps != nil {
 		var stamped int
 		p, stamped = s.stamps.stampOne(p)

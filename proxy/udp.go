@@ -278,9 +278,12 @@ func eachRecord(whole []byte) iter.Seq[[]byte] {
 // put puts the whole records on the lane: into b, and as many blocks more as they
 // need, where a small ILP_BUFFER makes these shorter than a datagram may be.
 func (p *packets) put(ctx context.Context, b *delivery.Block, whole []byte, records int) error {
-	if len(whole) == 0 {
+	if records == 0 { // blank lines at most
 		p.out.Return(b)
 		return nil
+	}
+	if manyBlanks(whole) {
+		whole = withoutBlanks(whole)
 	}
 	size := p.srv.o.Dispatcher.BlockSize()
 	for len(whole) > 0 {

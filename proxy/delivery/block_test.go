@@ -57,16 +57,20 @@ func TestFreeListTakesNoLargeRecord(t *testing.T) {
 	}
 }
 
-// TestLargest has records in a block that is larger than what a record of unknown size may be.
+// TestLargest has a record, between others, for which the server's buffer may have to grow:
+// it is as large, or is with the blank lines that may stand before it.
 func TestLargest(t *testing.T) {
-	st := store{free: func(*Block) {}}
-	b := &Block{buf: make([]byte, maxPassing)}
-	st.push(b)
-	records := []string{"t v=1i\n", "t s=\"" + strings.Repeat("x", 200) + "\"\n", "t v=12i\n"}
-	for i, r := range records {
-		st.grow(&Writer{remote: strconv.Itoa(i)}, copy(b.buf[b.n:], r), 1, time.Time{})
-	}
-	if got := st.largest(0, st.end); got != len(records[1]) {
-		t.Errorf("the largest record is of %d bytes, want %d", got, len(records[1]))
+	for _, size := range []int{maxBlockSize, maxPassing} {
+		for text, want := range map[int]int{200: 0, tailSize - MaxBlank - 100: 0, tailSize - 200: tailSize - 200} {
+			st := store{free: func(*Block) {}}
+			b := &Block{buf: make([]byte, size)}
+			st.push(b)
+			for i, r := range []string{"t v=1i\n", "t s=\"" + strings.Repeat("x", text-7) + "\"\n", "t v=12i\n"} {
+				st.grow(&Writer{remote: strconv.Itoa(i)}, copy(b.buf[b.n:], r), 1, time.Time{})
+			}
+			if got := st.largest(0, st.end); got != want && want > 0 || got > text {
+				t.Errorf("block of %d bytes: the largest record is of %d bytes, want %d of %d", size, got, want, text)
+			}
+		}
 	}
 }

@@ -207,7 +207,7 @@ func (d *Dispatcher) overflow(ctx context.Context, addr string, size int) (reset
 	case <-conn.Done():
 		return conn.End().Err != nil, nil
 	default:
-		return false, nil
+		return false, errUnclear // it closed on such a record before
 	}
 }
 

@@ -27,6 +27,12 @@ var paddings = []int{
 // than two bytes.
 const exactPadding = 32<<10 - 1
 
+// That resets are hidden is found out again after hiddenAgain, then less and less often.
+const (
+	hiddenAgain    = time.Minute
+	hiddenAgainMax = time.Hour
+)
+
 // linefeeds is padding to write from: as much as the most of paddings.
 var linefeeds = bytes.Repeat([]byte{'\n'}, 128<<10)
 
@@ -57,10 +63,14 @@ func (p path) padding(conn Conn, largest int) int {
 	return grown(p.pad, largest)
 }
 
+// MaxBlank is more than the bytes of blank lines that may stand before a record; a server
+// takes them for part of it.
+const MaxBlank = 1 << 10
+
 // grown returns how much a server may read at once whose buffer was size bytes before a
 // record of largest: 9.3.4's grows fourfold until the record fits. 8.x's does not grow.
 func grown(size, largest int) int {
-	if largest > size {
+	if largest += MaxBlank; largest > size {
 		return 4 * largest
 	}
 	return size
@@ -94,13 +104,17 @@ type pathEntry struct {
 	turn chan struct{} // holds an element while somebody finds the path out
 	path path
 	ok   bool
+	// again is when to find it out again, because resets are hidden, and wait how long
+	// that was put off: a machine that is very busy may look like that once.
+	again time.Time
+	wait  time.Duration
 	// skips is path.skips, for those who have not got the turn.
 	skips atomic.Bool
 }
 
 func newPathEntry() *pathEntry { return &pathEntry{turn: make(chan struct{}, 1)} }
 
-// check returns the path to addr, finding it out if need be.
+// check returns the path to addr, finding it out if need be; hidden while it is not known.
 func (p *paths) check(ctx context.Context, addr string) path {
 	if p.off {
 		return hidden
@@ -118,7 +132,7 @@ func (p *paths) check(ctx context.Context, addr string) path {
 	case <-ctx.Done():
 		return hidden
 	}
-	if e.ok {
+	if e.ok && !(e.path.hides() && time.Now().After(e.again)) {
 		return e.path
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkLimit)
@@ -128,9 +142,13 @@ func (p *paths) check(ctx context.Context, addr string) path {
 		p.d.log.Debug("path check got no answer; will try again", "server", addr, "error", err)
 		return hidden
 	}
+	if !e.ok || found != e.path {
+		p.say(addr, found)
+	}
 	e.path, e.ok = found, true
+	e.wait = min(max(hiddenAgain, 2*e.wait), hiddenAgainMax)
+	e.again = time.Now().Add(e.wait)
 	e.skips.Store(found.skips)
-	p.say(addr, found)
 	return found
 }
 

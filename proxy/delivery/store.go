@@ -130,7 +130,7 @@ func (s *store) owner(offset int64) *Writer {
 }
 
 // largest returns a size that no record between from and to exceeds, 0 if none
-// can be larger than maxBlockSize. What is not kept, as with at-most-once delivery,
+// can be larger than tailSize-MaxBlank. What is not kept, as with at-most-once delivery,
 // does not count.
 func (s *store) largest(from, to int64) (size int) {
 	for from < to {
@@ -138,7 +138,8 @@ func (s *store) largest(from, to int64) (size int) {
 		if b == nil {
 			break
 		}
-		if len(b.buf) > maxBlockSize {
+		const small = 5 // bytes: no record is shorter, "t f=\n"
+		if b.n-small*int(b.records()-1) > tailSize-MaxBlank {
 			size = max(size, b.largest())
 		}
 		from = b.end()
