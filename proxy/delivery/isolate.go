@@ -72,6 +72,7 @@ func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
 				l.trouble.outage() // the server went away, or does not answer
 				return
 			case answer == taken:
+				l.d.paths.doubt(addr)
 				l.decided()
 				return
 			case answer == broken:

@@ -19,6 +19,8 @@ const (
 	// a quarter; quietTimes is how many times that difference the quiet time has to be else.
 	unlikeBy   = 10 * time.Millisecond
 	quietTimes = 16
+	// doubtMax is the longest time that contradictory answers have us wait.
+	doubtMax = 2 * time.Second
 	// unackedEvery is how often to look whether the server's kernel has all.
 	unackedEvery = 10 * time.Millisecond
 )
@@ -81,6 +83,8 @@ type pace struct {
 	quiet time.Duration
 	// usual is how long it takes then to read the padding and to close.
 	usual time.Duration
+	// least is how long to wait at least, because less was not enough; see doubt.
+	least time.Duration
 }
 
 // pace returns what was learned until now. Trials are not segments, but they tell of the
@@ -108,18 +112,31 @@ func (p *paths) ended(c carried, path path, took time.Duration, was pace) error 
 	}
 	unlike := (took - was.usual).Abs()
 	enough := min(quietTimes*unlike, max(quietLong, 4*unlike))
-	next := pace{quiet: max(quietTime, 2*took, was.quiet/2), usual: min(took, was.usual)}
+	next := was
 	var err error
 	switch {
 	case unlike <= max(unlikeBy, was.usual/4):
+		next.quiet, next.usual = max(was.least, 2*took, was.quiet/2), min(took, was.usual)
 	case was.quiet >= enough || !path.hides():
-		next = pace{quiet: was.quiet, usual: took}
+		next.usual = took
 	default:
-		next = pace{quiet: max(2*was.quiet, min(enough, quietLong)), usual: was.usual}
+		next.quiet = max(2*was.quiet, min(enough, quietLong))
 		err = errUnusualFIN
 	}
 	p.mu.Lock()
 	p.paces[c] = next
 	p.mu.Unlock()
 	return err
+}
+
+// doubt says that a trial ended well although its only record seems to be refused: where
+// refusals are hidden, trials may need more time.
+func (p *paths) doubt(addr string) {
+	c := carried{addr, true}
+	doubted := p.pace(c)
+	doubted.least = min(max(quietTime, 2*doubted.least), doubtMax)
+	doubted.quiet = max(doubted.quiet, doubted.least)
+	p.mu.Lock()
+	p.paces[c] = doubted
+	p.mu.Unlock()
 }
