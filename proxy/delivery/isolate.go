@@ -349,10 +349,15 @@ func (l *Lane) comparisons(c suspect) (before []byte, next, run []suspect) {
 
 // try sends p alone; see Dispatcher.try.
 func (l *Lane) try(ctx context.Context, addr string, p []byte) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, trialLimit)
+	path := l.d.paths.check(ctx, addr)
+	limit := trialLimit
+	if path.hides() {
+		limit += 2 * l.d.paths.pace(carried{addr, true}).quiet
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	began := time.Now()
-	answer, err := l.d.try(ctx, addr, p, l.d.paths.check(ctx, addr))
+	answer, err := l.d.try(ctx, addr, p, path)
 	if table, ok := ilp.Table(p); ok && answer == taken && err == nil {
 		l.d.refusals.accepted(table, began)
 	}

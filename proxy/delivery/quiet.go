@@ -12,7 +12,7 @@ const (
 	quietTime = 250 * time.Millisecond
 	// quietLong is a long quiet time. Who makes tables takes long, and not when the same
 	// records come again.
-	quietLong = 10 * time.Second
+	quietLong = 4 * time.Second
 	// refusalTime is a little more than those 20 to 60 ms.
 	refusalTime = 100 * time.Millisecond
 	// unlikeBy is by how much two FINs in the same circumstances may differ in time, or by
@@ -87,8 +87,8 @@ type pace struct {
 	least time.Duration
 }
 
-// pace returns what was learned until now. Trials are not segments, but they tell of the
-// same server.
+// pace returns what was learned until now. Trials are rarer than segments, and what these
+// tell of the same server is newer.
 func (p *paths) pace(c carried) pace {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -97,7 +97,10 @@ func (p *paths) pace(c carried) pace {
 	if !ok {
 		known.usual = other // the path check's, at least
 	}
-	known.quiet = max(known.quiet, quietTime, 4*other)
+	if !ok || c.trials {
+		known.quiet = max(known.quiet, 4*other)
+	}
+	known.quiet = max(known.quiet, quietTime)
 	return known
 }
 
@@ -105,13 +108,16 @@ func (p *paths) pace(c carried) pace {
 // of was, and took so long for it. Where refusals are hidden it returns errUnusualFIN if
 // that is not as usual. Later: the server had more to read than we gave it time for, and a
 // refusal among that does not show. Sooner: the FIN was under way before ours. But after a
-// quiet time much longer than the difference it has another reason, and that is usual now.
+// quiet time that is long beside it there is another reason, and that is usual now.
 func (p *paths) ended(c carried, path path, took time.Duration, was pace) error {
 	if !path.hides() && !c.trials {
 		return nil
 	}
-	unlike := (took - was.usual).Abs()
-	enough := min(quietTimes*unlike, max(quietLong, 4*unlike))
+	unlike, enough := was.usual-took, quietTimes*took
+	if unlike < 0 {
+		unlike = -unlike
+		enough = min(quietTimes*unlike, max(quietLong, 2*unlike))
+	}
 	next := was
 	var err error
 	switch {
