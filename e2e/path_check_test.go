@@ -180,31 +180,35 @@ func TestHAProxy(t *testing.T) {
 	}
 }
 
-// TestSlowRelay has a relay that passes on 4 KiB in 5 ms between the proxy and QuestDB. It
-// has not read all of the padding when QuestDB closes, so its own connection ends in a
-// reset, and that is not one of QuestDB's: at the end of a segment, where QuestDB comes to a
-// bad record late, nothing shows, and its neighbours would be lost.
+// TestSlowRelay has a relay that passes on 4 KiB, and then rests for a while, between the
+// proxy and QuestDB. It has not read all of the padding when QuestDB closes, so its own
+// connection ends in a reset, and that is not one of QuestDB's: at the end of a segment, where
+// QuestDB comes to a bad record late, nothing shows, and its neighbours would be lost.
 func TestSlowRelay(t *testing.T) {
 	t.Parallel()
 	key := newKey(t, "writer")
 	db := questdb.Start(t, questdb.Options{Keys: []*auth.Key{key}})
-	file := keepRejected(t)
-	p := proxytest.Start(t, proxytest.EnvFor(key, slowRelay(t, db.ILP(), 4<<10, 5*time.Millisecond)).With(
-		"ILP_REJECTED_FILE", file, "ILP_CONFIRM_INTERVAL", "1s"))
-	p.Send(numbered("slow", 0, 1)) // has the columns' types
-	waitNumbered(t, db, "slow", 1, 1, arrive)
-	p.WaitLog("hides connection resets", arrive)
-	checkPath(t, p, "hidden")
-	rows := numbered("slow", 1, 2000)
-	half := strings.Index(rows[len(rows)/2:], "\n") + len(rows)/2 + 1
-	bad := badRecords("slow", 1)[1].record
-	p.Send(rows[:half] + bad + rows[half:])
-	if missing := waitRows(t, db, "slow", 2001, arrive); missing > 0 {
-		t.Errorf("%d neighbours are missing", missing)
+	for table, rest := range map[string]time.Duration{"slow": 5 * time.Millisecond, "slower": 20 * time.Millisecond} {
+		t.Run(table, func(t *testing.T) {
+			file := keepRejected(t)
+			p := proxytest.Start(t, proxytest.EnvFor(key, slowRelay(t, db.ILP(), 4<<10, rest)).With(
+				"ILP_REJECTED_FILE", file, "ILP_CONFIRM_INTERVAL", "1s"))
+			p.Send(numbered(table, 0, 1)) // has the columns' types
+			waitNumbered(t, db, table, 1, 1, arrive)
+			p.WaitLog("hides connection resets", arrive)
+			checkPath(t, p, "hidden")
+			rows := numbered(table, 1, 2000)
+			half := strings.Index(rows[len(rows)/2:], "\n") + len(rows)/2 + 1
+			bad := badRecords(table, 1)[1].record
+			p.Send(rows[:half] + bad + rows[half:])
+			if missing := waitRows(t, db, table, 2001, arrive); missing > 0 {
+				t.Errorf("%d neighbours are missing", missing)
+			}
+			allSettled(p, arrive)
+			checkRejected(t, file, bad)
+			p.Stop(30 * time.Second)
+		})
 	}
-	allSettled(p, arrive)
-	checkRejected(t, file, bad)
-	p.Stop(30 * time.Second)
 }
 
 // slowRelay relays connections to upstream, passing on size bytes at a time from the

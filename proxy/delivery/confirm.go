@@ -66,14 +66,13 @@ func (l *Lane) confirm(ctx context.Context, conn Conn, s *segment) {
 		return
 	}
 
-	began := time.Now()
 	w := l.d.witness(ctx, conn) // before the FIN can come
-	if err := l.end(ctx, conn, w, path, largest); err != nil {
+	took, err := l.end(ctx, conn, w, path, largest)
+	if err != nil {
 		w.Release()
 		l.failed(ctx, conn, s, err)
 		return
 	}
-	took := time.Since(began)
 	conn.Discard()
 	l.mu.Lock()
 	l.j.finish(s)
@@ -165,33 +164,35 @@ func (d *Dispatcher) witness(ctx context.Context, conn Conn) Witness {
 	}
 }
 
-// end pads and half-closes conn and waits for the server's FIN. It returns nil if
-// that is as it should be: everything was read, and no record refused.
-func (l *Lane) end(ctx context.Context, conn Conn, w Witness, path path, largest int) error {
+// end pads and half-closes conn and waits for the server's FIN. It returns no error if
+// that is as it should be, everything was read, and no record refused; and how long it took.
+func (l *Lane) end(ctx context.Context, conn Conn, w Witness, path path, largest int) (took time.Duration, err error) {
 	c := carried{addr: conn.Addr()}
 	pace := l.d.paths.pace(c)
 	if !l.d.quiet(ctx, conn, path, pace.quiet) {
-		return fmt.Errorf("QuestDB at %s closed the connection", conn.Addr())
+		l.d.paths.cut(c, pace)
+		return 0, fmt.Errorf("QuestDB at %s closed the connection", conn.Addr())
 	}
-	padded := time.Now()
+	began := time.Now()
 	if err := path.writePadding(conn, largest); err != nil {
-		return err
+		return 0, err
 	}
 	if err := conn.CloseWrite(); err != nil {
-		return err
+		return 0, err
 	}
 	if err := l.awaitFIN(ctx, conn, w); err != nil {
-		return err
+		return 0, err
 	}
 	end := conn.End()
 	switch {
 	case end.Err != nil:
-		return end.Err
+		return 0, end.Err
 	case !end.Clean():
-		return fmt.Errorf("QuestDB at %s closed the connection before it had read everything", conn.Addr())
+		return 0, fmt.Errorf("QuestDB at %s closed the connection before it had read everything", conn.Addr())
 	}
 	l.trouble.slow = 0
-	return l.d.paths.ended(c, path, end.At.Sub(padded), pace)
+	took = end.At.Sub(began)
+	return took, l.d.paths.ended(c, path, took, pace)
 }
 
 // awaitFIN returns nil once conn has ended. It waits for as long as the server

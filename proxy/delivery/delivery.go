@@ -80,7 +80,9 @@ type Dispatcher struct {
 	evidence evidence
 	unsaved  atomic.Int64
 
-	mu       sync.Mutex // guards the lanes' number of sessions
+	mu       sync.Mutex // guards the number of sessions of the lanes, of all, and of each host
+	sessions int
+	hosts    map[string]int
 	draining chan struct{}
 	drain    sync.Once
 	ctx      context.Context // ends every lane at once
@@ -99,6 +101,7 @@ func New(o Options) *Dispatcher {
 		limiter:  logging.NewLimiter(o.Logger, logEvery),
 		m:        o.Metrics,
 		budget:   NewBudget(o.Memory),
+		hosts:    map[string]int{},
 		draining: make(chan struct{}),
 	}
 	d.paths = paths{d: d, off: o.NoPathCheck, known: map[string]*pathEntry{}, paces: map[carried]pace{}}
@@ -189,17 +192,27 @@ func (d *Dispatcher) NewWriter(remote string, disconnect func()) *Writer {
 			w.lane = l
 		}
 	}
-	if suspected && d.apart != nil {
-		w.lane = d.apart // who connects anew for each record is never demoted
+	host := w.host()
+	if others := d.sessions - d.hosts[host]; suspected && d.apart != nil && d.hosts[host] <= 4*others {
+		// Who connects anew for each record is never demoted. Where nearly all are of one
+		// host, as in a sidecar, that does not tell who it is.
+		w.lane = d.apart
 	}
 	w.lane.sessions++
+	d.sessions++
+	d.hosts[host]++
 	return w
 }
 
-func (d *Dispatcher) leave(l *Lane) {
+func (d *Dispatcher) leave(w *Writer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	l.sessions--
+	w.lane.sessions--
+	d.sessions--
+	host := w.host()
+	if d.hosts[host]--; d.hosts[host] == 0 {
+		delete(d.hosts, host)
+	}
 }
 
 // Left returns how many records are accepted and not settled.

@@ -29,7 +29,7 @@ var malformed = []byte(checkName + "\n")
 
 // A server whose buffer is full to within overflowRoom bytes gets overflowTail more: some
 // that it cannot read at once, and so few that they come in one segment of TCP's, which a
-// relay reads in one.
+// relay that has read all before them reads in one.
 const (
 	overflowRoom = 200
 	overflowTail = 1000
@@ -183,9 +183,10 @@ func (d *Dispatcher) resetsPass(ctx context.Context, addr string, p path, times 
 }
 
 // overflow fills the server's buffer of size bytes, but for a few, with the beginning of a
-// malformed record. When everybody has read that come its end and a few LFs, for some of
-// which the server has no room: they remain unread when it closes because of the record.
-// A relay has read all of it then. It reports whether that ended in a reset.
+// malformed record. When everybody has had twice the time to read that which the padding took,
+// come its end and a few LFs, for some of which the server has no room: they remain unread when
+// it closes because of the record. A relay has read all of it then. It reports whether that
+// ended in a reset.
 func (d *Dispatcher) overflow(ctx context.Context, addr string, size int) (reset bool, err error) {
 	conn, err := d.o.Source.AcquireAddr(ctx, addr)
 	if err != nil {
@@ -196,7 +197,7 @@ func (d *Dispatcher) overflow(ctx context.Context, addr string, size int) (reset
 	const begin, end = checkName + ",filling=", " f=?"
 	filling := bytes.Repeat([]byte{'x'}, size-conn.Pings()-len(begin)-len(end)-overflowRoom)
 	_, _ = conn.Write(slices.Concat([]byte(begin), filling, []byte(end))) // Done tells
-	if !d.still(ctx, conn, refusalTime) {
+	if !d.still(ctx, conn, max(refusalTime, 2*d.paths.pace(carried{addr, true}).usual)) {
 		return false, ctx.Err() // it does not take a record of that size
 	}
 	_, _ = conn.Write(linefeeds[:overflowTail])

@@ -65,8 +65,12 @@ func (l *Lane) failed(ctx context.Context, conn Conn, s *segment, err error) {
 		l.d.paths.forget(conn.Addr())
 		return
 	}
+	if errors.Is(err, errUnusualFIN) {
+		l.trouble.wait = true // what is known of a refused record still holds
+		return
+	}
 	if late(err) {
-		l.trouble.outage() // nothing is known to be refused, and at once it would be no faster
+		l.trouble.outage() // nothing was refused, and at once it would be no faster
 		return
 	}
 	l.d.paths.refused(conn.Addr())

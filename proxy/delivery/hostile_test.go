@@ -350,6 +350,12 @@ func TestShortConnections(t *testing.T) {
 		if reason, _ := f.d.NewWriter("10.0.0.1:9", nil).Check(one); reason != "" {
 			t.Errorf("a record of somebody from elsewhere is set aside (%s)", reason)
 		}
+		for range 20 {
+			f.d.NewWriter("10.0.0.9:9", nil)
+		}
+		if w := f.d.NewWriter("10.0.0.9:9", nil); w.lane == f.d.apart {
+			t.Error("nearly all are of that host, and a new one begins on the lane apart")
+		}
 		f.end()
 		if bulk := f.bulk(); bulk < int(f.bad.Load())*3/4 {
 			t.Errorf("%d of %d records are set aside in bulk", bulk, f.bad.Load())

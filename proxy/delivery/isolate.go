@@ -349,15 +349,10 @@ func (l *Lane) comparisons(c suspect) (before []byte, next, run []suspect) {
 
 // try sends p alone; see Dispatcher.try.
 func (l *Lane) try(ctx context.Context, addr string, p []byte) (answer, error) {
-	path := l.d.paths.check(ctx, addr)
-	limit := trialLimit
-	if path.hides() {
-		limit += 2 * l.d.paths.pace(carried{addr, true}).quiet
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, trialLimit)
 	defer cancel()
 	began := time.Now()
-	answer, err := l.d.try(ctx, addr, p, path)
+	answer, err := l.d.try(ctx, addr, p, l.d.paths.check(ctx, addr))
 	if table, ok := ilp.Table(p); ok && answer == taken && err == nil {
 		l.d.refusals.accepted(table, began)
 	}

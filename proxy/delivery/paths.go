@@ -3,6 +3,7 @@ package delivery
 import (
 	"bytes"
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -219,7 +220,16 @@ const (
 
 // try sends records (perhaps none) and the padding over a connection of its own
 // and says how that ended; an error means that there is no answer.
-func (d *Dispatcher) try(ctx context.Context, addr string, records []byte, p path) (answer, error) {
+func (d *Dispatcher) try(ctx context.Context, addr string, records []byte, p path) (a answer, err error) {
+	for range timesSeen {
+		if a, err = d.tryOnce(ctx, addr, records, p); !errors.Is(err, errUnusualFIN) {
+			break
+		}
+	}
+	return a, err
+}
+
+func (d *Dispatcher) tryOnce(ctx context.Context, addr string, records []byte, p path) (answer, error) {
 	conn, err := d.o.Source.AcquireAddr(ctx, addr)
 	if err != nil {
 		return broken, err

@@ -10,17 +10,15 @@ const (
 	// quietTime is how long a refusing server needs at most to close, where we
 	// must wait for that: it takes 20 to 60 ms. It is more if the server is slow.
 	quietTime = 250 * time.Millisecond
-	// quietLong is a long quiet time. Who makes tables takes long, and not when the same
-	// records come again.
-	quietLong = 4 * time.Second
+	// quietMax is the longest quiet time. Some relays end a connection that is quiet for
+	// longer, and that would look like a refusal.
+	quietMax = 4 * time.Second
 	// refusalTime is a little more than those 20 to 60 ms.
 	refusalTime = 100 * time.Millisecond
 	// unlikeBy is by how much two FINs in the same circumstances may differ in time, or by
 	// a quarter; quietTimes is how many times that difference the quiet time has to be else.
 	unlikeBy   = 10 * time.Millisecond
 	quietTimes = 16
-	// doubtMax is the longest time that contradictory answers have us wait.
-	doubtMax = 2 * time.Second
 	// unackedEvery is how often to look whether the server's kernel has all.
 	unackedEvery = 10 * time.Millisecond
 )
@@ -77,6 +75,15 @@ type carried struct {
 	trials bool
 }
 
+// longest returns the longest quiet time. Trials carry little, and a good record would
+// seem to be refused where a relay ends the connection.
+func (c carried) longest() time.Duration {
+	if c.trials {
+		return quietMax / 2
+	}
+	return quietMax
+}
+
 // A pace is how fast a server was, where its refusals are hidden.
 type pace struct {
 	// quiet is how long to wait until it must have come to the last record.
@@ -100,7 +107,7 @@ func (p *paths) pace(c carried) pace {
 	if !ok || c.trials {
 		known.quiet = max(known.quiet, 4*other)
 	}
-	known.quiet = max(known.quiet, quietTime)
+	known.quiet = min(max(known.quiet, quietTime), c.longest())
 	return known
 }
 
@@ -113,20 +120,21 @@ func (p *paths) ended(c carried, path path, took time.Duration, was pace) error 
 	if !path.hides() && !c.trials {
 		return nil
 	}
-	unlike, enough := was.usual-took, quietTimes*took
+	unlike, enough := was.usual-took, min(quietTimes*took, c.longest())
 	if unlike < 0 {
 		unlike = -unlike
-		enough = min(quietTimes*unlike, max(quietLong, 2*unlike))
+		enough = min(quietTimes*unlike, c.longest())
 	}
 	next := was
 	var err error
 	switch {
 	case unlike <= max(unlikeBy, was.usual/4):
-		next.quiet, next.usual = max(was.least, 2*took, was.quiet/2), min(took, was.usual)
+		next.quiet = max(was.least, 2*took, was.quiet*7/8)
+		next.usual = min(took, was.usual+(took-was.usual)/8)
 	case was.quiet >= enough || !path.hides():
 		next.usual = took
 	default:
-		next.quiet = max(2*was.quiet, min(enough, quietLong))
+		next.quiet = enough
 		err = errUnusualFIN
 	}
 	p.mu.Lock()
@@ -135,12 +143,21 @@ func (p *paths) ended(c carried, path path, took time.Duration, was pace) error 
 	return err
 }
 
+// cut says that a connection ended while it was quiet. That may be a refusal; but a relay
+// may end what is quiet, too.
+func (p *paths) cut(c carried, was pace) {
+	was.quiet, was.least = was.quiet*7/8, 0
+	p.mu.Lock()
+	p.paces[c] = was
+	p.mu.Unlock()
+}
+
 // doubt says that a trial ended well although its only record seems to be refused: where
 // refusals are hidden, trials may need more time.
 func (p *paths) doubt(addr string) {
 	c := carried{addr, true}
 	doubted := p.pace(c)
-	doubted.least = min(max(quietTime, 2*doubted.least), doubtMax)
+	doubted.least = min(max(quietTime, 2*doubted.least), c.longest())
 	doubted.quiet = max(doubted.quiet, doubted.least)
 	p.mu.Lock()
 	p.paces[c] = doubted

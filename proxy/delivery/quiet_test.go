@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -109,4 +110,76 @@ func TestPaceConverges(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRelayEndsWhatIsQuiet has a relay that ends a connection on which nothing came for some
+// seconds, and a server that is slow to close for a while: the quiet time gets longer for that,
+// and must not become as long as what the relay allows.
+func TestRelayEndsWhatIsQuiet(t *testing.T) {
+	for _, idle := range []time.Duration{3 * time.Second, 5 * time.Second} {
+		t.Run(idle.String(), func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				s := newSimServer(1)
+				s.relay, s.idle = true, idle
+				s.refuse = func(record []byte) bool { return strings.HasPrefix(string(record), "bad") }
+				rejects := &memoryRejects{}
+				d := newDispatcher(t, s, Options{Lanes: 2, Rejects: rejects, ConfirmInterval: time.Second})
+				stop := writeAlong(t, d, 2, 500*time.Millisecond, "other n=1i\n", 1)
+				<-time.After(20 * time.Second)
+				s.change(func() { s.busy = 2 * time.Second })
+				w := d.NewWriter("w", nil)
+				for n := range 40 {
+					put(t, w, fmt.Sprintf("good n=%di\n", n))
+					if n%10 == 5 {
+						put(t, w, fmt.Sprintf("bad n=%di\n", n))
+					}
+					<-time.After(100 * time.Millisecond)
+				}
+				s.change(func() { s.busy = 0 })
+				<-time.After(5 * time.Minute)
+				if at, ok := d.Oldest(); ok && time.Since(at) > 10*time.Second {
+					t.Errorf("the oldest record that is not settled came %v ago", time.Since(at))
+				}
+				stop()
+				drainAll(t, d)
+				d.Close()
+				<-time.After(time.Minute) // what the server commits later
+				for _, r := range rejects.all() {
+					if !s.refuse(r.Bytes) {
+						t.Errorf("%q was set aside (%s)", r.Bytes, r.Reason)
+					}
+				}
+				if n := len(rejects.all()); n != 4 {
+					t.Errorf("%d records were set aside, want 4", n)
+				}
+			})
+		})
+	}
+}
+
+// TestDrainAfterTables has a server that made tables, and so closed late once, before the proxy has to end.
+func TestDrainAfterTables(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s := newSimServer(1)
+		s.relay = true
+		d := newDispatcher(t, s, Options{Lanes: 1, ConfirmInterval: time.Second})
+		w := d.NewWriter("w", nil)
+		settled := d.lanes[0].progress.wait()
+		put(t, w, "t n=0i\n")
+		<-settled // and the path is known
+		s.change(func() { s.busy = 30 * time.Second })
+		put(t, w, "new n=1i\n")
+		for d.lanesIn(laneBackoff) == 0 {
+			<-time.After(10 * time.Millisecond)
+		}
+		s.change(func() { s.busy = 0 })
+		put(t, w, "t n=2i\n")
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if left, _ := d.Drain(ctx); left > 0 {
+			t.Errorf("%d records left", left)
+		}
+		d.Close()
+		<-time.After(time.Minute) // what the server commits later
+	})
 }

@@ -41,6 +41,8 @@ type simServer struct {
 	reading time.Duration
 	// busy is how long it takes from the client's FIN to its own.
 	busy time.Duration
+	// idle is after how long without a byte a relay ends a connection; 0 for never.
+	idle time.Duration
 	// cut is how many bytes a connection carries before the network resets it;
 	// asked for each new connection, 0 for never.
 	cut func(*rand.Rand) int
@@ -127,6 +129,9 @@ func (s *simServer) connect(ctx context.Context) (*simConn, error) {
 				c.cutAfter = s.cut(s.rng)
 			}
 			s.conns[c] = true
+			if s.idle > 0 {
+				c.idle = time.AfterFunc(s.idle, func() { s.change(func() { c.over(nil) }) })
+			}
 			s.mu.Unlock()
 			go c.serve()
 			return c, nil
@@ -239,6 +244,7 @@ type simConn struct {
 	cutAfter int
 	end      upstream.End
 	done     chan struct{}
+	idle     *time.Timer
 	ended    bool
 	rest     []byte // read, not a whole record yet
 	// uncommitted is what was parsed.
@@ -279,6 +285,9 @@ func (c *simConn) take(p []byte) (int, error) {
 		return n, errReset
 	}
 	if n > 0 {
+		if c.idle != nil && c.idle.Stop() {
+			c.idle.Reset(c.s.idle)
+		}
 		c.carried += n
 		c.wire.Write(p[:n])
 		c.cond.Broadcast()
@@ -307,6 +316,9 @@ func (c *simConn) CloseWrite() error {
 		return errReset
 	}
 	c.half = true
+	if c.idle != nil {
+		c.idle.Stop()
+	}
 	c.cond.Broadcast()
 	return nil
 }

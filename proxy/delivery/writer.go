@@ -50,7 +50,7 @@ func (w *Writer) Lane() int { return w.lane.id }
 // Close takes the writer off its lane. What it appended is still delivered.
 func (w *Writer) Close() {
 	if !w.closed.Swap(true) {
-		w.lane.d.leave(w.lane)
+		w.lane.d.leave(w)
 	}
 }
 
