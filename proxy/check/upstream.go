@@ -132,7 +132,7 @@ func path(ctx context.Context, o Options, pool *upstream.Pool, x upstream.Examin
 		f.Do = "line.tcp.disconnect.on.error=true, QuestDB's default, lets ILP_REJECTED_FILE have them"
 	default:
 		f.Text = "something between hides connection resets (a relay or TLS terminator; or line.tcp.recv.buffer.size is none of 32, 64 and 128 KiB): refused records are found all the same, " +
-			"but each confirmation waits a quarter of a second longer"
+			"but each confirmation waits a quarter of a second longer, and up to four where QuestDB is slow"
 		f.Do = "nothing has to be done; without the relay it is faster"
 	}
 	return f

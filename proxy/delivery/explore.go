@@ -197,7 +197,8 @@ func (d *Dispatcher) overflow(ctx context.Context, addr string, size int) (reset
 	const begin, end = checkName + ",filling=", " f=?"
 	filling := bytes.Repeat([]byte{'x'}, size-conn.Pings()-len(begin)-len(end)-overflowRoom)
 	_, _ = conn.Write(slices.Concat([]byte(begin), filling, []byte(end))) // Done tells
-	if !d.still(ctx, conn, max(refusalTime, 2*d.paths.pace(carried{addr, true}).usual)) {
+	wait := max(refusalTime, 2*d.paths.pace(carried{addr, true}).usual)
+	if !acked(ctx, conn) || !stillOpen(ctx, conn, wait) || !d.passed(ctx, conn) {
 		return false, ctx.Err() // it does not take a record of that size
 	}
 	_, _ = conn.Write(linefeeds[:overflowTail])
@@ -210,6 +211,16 @@ func (d *Dispatcher) overflow(ctx context.Context, addr string, size int) (reset
 	default:
 		return false, errUnclear // it closed on such a record before
 	}
+}
+
+// passed waits for something else to go to conn's server and back, if a place in the pool
+// can be had for it: a relay that was stopped meanwhile goes on then. It reports whether conn is
+// still open.
+func (d *Dispatcher) passed(ctx context.Context, conn Conn) (open bool) {
+	soon, cancel := context.WithTimeout(ctx, verdictTime)
+	defer cancel()
+	_ = d.o.Source.Prove(soon, conn.Addr()) // the lane that waits for us may have the last place
+	return stillOpen(ctx, conn, refusalTime)
 }
 
 // shown returns once conn has ended, or its server has had the time to end it. A

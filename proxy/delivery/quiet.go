@@ -35,13 +35,8 @@ func (d *Dispatcher) quiet(ctx context.Context, conn Conn, p path, t time.Durati
 // still waits until the server has had t to read everything and to close. A server that
 // is stopped does neither, so it must answer before that time and after it.
 func (d *Dispatcher) still(ctx context.Context, conn Conn, t time.Duration) (open bool) {
-	for {
-		if n, err := conn.Unacked(); err != nil || n == 0 {
-			break // or it has ended
-		}
-		if !stillOpen(ctx, conn, unackedEvery) {
-			return false
-		}
+	if !acked(ctx, conn) {
+		return false
 	}
 	for {
 		first := d.o.Source.Prove(ctx, conn.Addr())
@@ -51,6 +46,19 @@ func (d *Dispatcher) still(ctx context.Context, conn Conn, t time.Duration) (ope
 		if first == nil && d.o.Source.Prove(ctx, conn.Addr()) == nil {
 			// It may have been stopped until just now.
 			return stillOpen(ctx, conn, refusalTime)
+		}
+	}
+}
+
+// acked waits until the server's kernel, or a relay's, has everything, and reports whether
+// conn is still open.
+func acked(ctx context.Context, conn Conn) (open bool) {
+	for {
+		if n, err := conn.Unacked(); err != nil || n == 0 {
+			return true // or it has just ended
+		}
+		if !stillOpen(ctx, conn, unackedEvery) {
+			return false
 		}
 	}
 }
