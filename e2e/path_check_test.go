@@ -104,6 +104,12 @@ func TestBlankLines(t *testing.T) {
 			p.Send(numbered("blank", 0, 1) + strings.Repeat("\n", 200<<10) + numbered("blank", 1, 1))
 			waitNumbered(t, db, "blank", 1, 2, arrive)
 			allSettled(p, arrive)
+			// At the end of a segment they come before the padding, which is as long a run as it takes.
+			for i, blanks := range []string{"\r\n", "\n\n\n", strings.Repeat("\n", 200)} {
+				p.Send(strings.TrimSuffix(numbered("blank", 2+i, 1), "\n") + "\n" + blanks)
+				waitNumbered(t, db, "blank", 1, 3+i, arrive)
+				allSettled(p, arrive)
+			}
 			if n := p.Metric("lane_failures_total"); n != 0 {
 				t.Errorf("%v connections failed", n)
 			}

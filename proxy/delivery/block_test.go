@@ -74,3 +74,22 @@ func TestLargest(t *testing.T) {
 		}
 	}
 }
+
+// TestBlanksBehind: what is blank behind the last record takes room that 8.x has for padding.
+func TestBlanksBehind(t *testing.T) {
+	for text, want := range map[string]int{"": 0, "t v=1i\n": 0, "t v=1i\r\n": 1, "t v=1i\n\n\n": 2, "t v=1i\n=\n": 2, "\n\n": 1} {
+		if n := blanksBehind([]byte(text)); n != want {
+			t.Errorf("%q: %d, want %d", text, n, want)
+		}
+		st := store{free: func(*Block) {}}
+		w := &Writer{}
+		for _, p := range []string{text, "t v=2i\n"} {
+			b := &Block{buf: []byte(p + "x")}
+			st.push(b)
+			st.grow(w, len(p), 1, time.Time{})
+		}
+		if n := st.blanksAt(int64(len(text))); n != want || st.blanksAt(st.end) != 0 {
+			t.Errorf("%q: %d in the journal, want %d, and %d behind the next", text, n, want, st.blanksAt(st.end))
+		}
+	}
+}

@@ -59,7 +59,7 @@ func (l *Lane) confirm(ctx context.Context, conn Conn, s *segment) {
 		}
 	}
 	l.j.close(s)
-	largest := l.j.largest(s.start, s.end)
+	largest, blanks := l.j.largest(s.start, s.end), l.j.blanksAt(s.end)
 	l.mu.Unlock()
 	l.set(laneClosing)
 	if path.hides() && l.tail(ctx, conn, s, grown(tailSize, largest)) {
@@ -67,7 +67,7 @@ func (l *Lane) confirm(ctx context.Context, conn Conn, s *segment) {
 	}
 
 	w := l.d.witness(ctx, conn) // before the FIN can come
-	took, err := l.end(ctx, conn, w, path, largest)
+	took, err := l.end(ctx, conn, w, path, largest, blanks)
 	if err != nil {
 		w.Release()
 		l.failed(ctx, conn, s, err)
@@ -166,7 +166,7 @@ func (d *Dispatcher) witness(ctx context.Context, conn Conn) Witness {
 
 // end pads and half-closes conn and waits for the server's FIN. It returns no error if
 // that is as it should be, everything was read, and no record refused; and how long it took.
-func (l *Lane) end(ctx context.Context, conn Conn, w Witness, path path, largest int) (took time.Duration, err error) {
+func (l *Lane) end(ctx context.Context, conn Conn, w Witness, path path, largest, blanks int) (took time.Duration, err error) {
 	c := carried{addr: conn.Addr()}
 	pace := l.d.paths.pace(c)
 	if !l.d.quiet(ctx, conn, path, pace.quiet) {
@@ -174,7 +174,7 @@ func (l *Lane) end(ctx context.Context, conn Conn, w Witness, path path, largest
 		return 0, fmt.Errorf("QuestDB at %s closed the connection", conn.Addr())
 	}
 	began := time.Now()
-	if err := path.writePadding(conn, largest); err != nil {
+	if err := path.writePadding(conn, largest, blanks); err != nil {
 		return 0, err
 	}
 	if err := conn.CloseWrite(); err != nil {

@@ -141,7 +141,7 @@ func (d *Dispatcher) provoke(ctx context.Context, addr string, p path) (provoked
 	defer context.AfterFunc(ctx, conn.Discard)() // ends a write that waits
 	// One write, so that the record and the LFs lie in the same buffer of the
 	// server's, as they do at the end of a segment.
-	_, _ = conn.Write(slices.Concat(malformed, linefeeds[:p.padding(conn, 0)])) // Done tells
+	_, _ = conn.Write(slices.Concat(malformed, linefeeds[:p.padding(conn, 0, 0)])) // Done tells
 	if err := d.shown(ctx, conn); err != nil {
 		return 0, err
 	}

@@ -56,10 +56,10 @@ var hidden = path{pad: exactPadding}
 func (p path) hides() bool { return !p.resets && !p.skips }
 
 // padding returns how many LFs to send behind the last record on conn; largest is the
-// size of the largest record before them.
-func (p path) padding(conn Conn, largest int) int {
+// size of the largest record before them, blanks that of the blank lines behind the last.
+func (p path) padding(conn Conn, largest, blanks int) int {
 	if p.pad == exactPadding {
-		return p.pad - conn.Pings() // there is room for so many LFs, and no more
+		return p.pad - conn.Pings() - blanks // there is room for so many LFs, and no more
 	}
 	return grown(p.pad, largest)
 }
@@ -78,8 +78,8 @@ func grown(size, largest int) int {
 }
 
 // writePadding sends the padding.
-func (p path) writePadding(conn Conn, largest int) error {
-	for n := p.padding(conn, largest); n > 0; {
+func (p path) writePadding(conn Conn, largest, blanks int) error {
+	for n := p.padding(conn, largest, blanks); n > 0; {
 		k, err := conn.Write(linefeeds[:min(n, len(linefeeds))])
 		if err != nil {
 			return err
@@ -277,7 +277,7 @@ func (d *Dispatcher) send(ctx context.Context, conn Conn, records []byte, p path
 		return true, time.Now() // the server had all records, and closed
 	}
 	padded = time.Now()
-	if p.writePadding(conn, min(len(records), d.o.MaxRecord)) != nil {
+	if p.writePadding(conn, min(len(records), d.o.MaxRecord), blanksBehind(records)) != nil {
 		return false, padded
 	}
 	return conn.CloseWrite() == nil, padded

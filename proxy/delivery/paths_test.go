@@ -17,13 +17,13 @@ func TestPaddingFillsAGrownBuffer(t *testing.T) {
 		for buffer < record {
 			buffer *= 4
 		}
-		if n := p.padding(&sinkConn{}, record); n < buffer {
+		if n := p.padding(&sinkConn{}, record, 0); n < buffer {
 			t.Errorf("%d LFs behind a record of %d bytes, fewer than the %d that the server reads at once", n, record, buffer)
 		}
 	}
 	p.pad = exactPadding
-	if n := p.padding(&sinkConn{}, 1<<20); n != exactPadding {
-		t.Errorf("%d LFs for 8.x, want %d", n, exactPadding)
+	if n := p.padding(&sinkConn{}, 1<<20, 3); n != exactPadding-3 {
+		t.Errorf("%d LFs for 8.x behind three others, want %d", n, exactPadding-3)
 	}
 }
 
