@@ -16,8 +16,9 @@ const (
 	// refusalTime is a little more than those 20 to 60 ms.
 	refusalTime = 100 * time.Millisecond
 	// unlikeBy is by how much two FINs in the same circumstances may differ in time, or by
-	// a quarter; quietTimes is how many times that difference the quiet time has to be else.
-	unlikeBy   = 10 * time.Millisecond
+	// a quarter: a new table takes 13 to 30 ms, and a busy machine some more. quietTimes is
+	// how many times that difference the quiet time has to be else.
+	unlikeBy   = 150 * time.Millisecond
 	quietTimes = 16
 	// unackedEvery is how often to look whether the server's kernel has all.
 	unackedEvery = 10 * time.Millisecond
