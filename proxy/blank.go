@@ -5,8 +5,7 @@ import "questdb-ilp-proxy/proxy/ilp"
 // QuestDB takes a run of blank lines for the beginning of the record behind it. 9.x
 // makes its buffer grow for a long one, and then reads more at the end of a connection
 // than there is padding for, so that the refusal of one of the last records would not
-// show; 8.x refuses it like a record that is too long. So long
-// runs do not go upstream.
+// show; 8.x refuses it like a record that is too long. So long runs do not go upstream.
 
 // blankStep is how far apart a chunk is looked at for blank lines, so that none of
 // blankStep+blankSeen bytes is missed: two of those, one behind the other, are less than

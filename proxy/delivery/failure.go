@@ -69,7 +69,7 @@ func (l *Lane) failed(ctx context.Context, conn Conn, s *segment, err error) {
 		l.trouble.wait = true // what is known of a refused record still holds
 		return
 	}
-	if late(err) {
+	if errors.Is(err, errNoFIN) {
 		l.trouble.outage() // nothing was refused, and at once it would be no faster
 		return
 	}

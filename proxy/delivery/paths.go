@@ -3,7 +3,6 @@ package delivery
 import (
 	"bytes"
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -207,78 +206,4 @@ func (p path) String() string {
 		return string(PathResets)
 	}
 	return string(PathHidden)
-}
-
-// An answer is how a trial ended.
-type answer int
-
-const (
-	taken   answer = iota // the server accepted everything
-	refused               // it got everything, and refused a record
-	broken                // it closed, or the network broke, before it got everything
-)
-
-// try sends records (perhaps none) and the padding over a connection of its own
-// and says how that ended; an error means that there is no answer.
-func (d *Dispatcher) try(ctx context.Context, addr string, records []byte, p path) (a answer, err error) {
-	for range timesSeen {
-		if a, err = d.tryOnce(ctx, addr, records, p); !errors.Is(err, errUnusualFIN) {
-			break
-		}
-	}
-	return a, err
-}
-
-func (d *Dispatcher) tryOnce(ctx context.Context, addr string, records []byte, p path) (answer, error) {
-	conn, err := d.o.Source.AcquireAddr(ctx, addr)
-	if err != nil {
-		return broken, err
-	}
-	defer conn.Discard()
-	defer context.AfterFunc(ctx, conn.Discard)() // ends a write that waits
-	w := d.witness(ctx, conn)                    // trials take connections as soon as they are ready
-	defer w.Release()
-	began := time.Now()
-	c := carried{addr, true}
-	pace := d.paths.pace(c)
-	complete, padded := d.send(ctx, conn, records, p, pace.quiet)
-	select {
-	case <-conn.Done():
-	case <-ctx.Done():
-		return broken, ctx.Err()
-	}
-	end := conn.End()
-	conn.Discard() // the proof of life may need its place
-	switch {
-	case end.Clean():
-		if err := d.paths.ended(c, p, end.At.Sub(padded), pace); err != nil {
-			return broken, err
-		}
-		if len(records) > 0 {
-			d.evidence.took(addr, began)
-		}
-		return taken, nil
-	case !d.lives(ctx, addr, w, time.Now()):
-		return broken, errNotProven
-	case complete && (end.Err == nil || !p.hides()):
-		return refused, nil
-	}
-	// Where refusals do not end in a reset, a reset is no refusal.
-	return broken, nil
-}
-
-// send writes records and the padding, half-closes, and reports whether all of
-// that went through, and when the records had.
-func (d *Dispatcher) send(ctx context.Context, conn Conn, records []byte, p path, quiet time.Duration) (complete bool, padded time.Time) {
-	if _, err := conn.Write(records); err != nil {
-		return false, time.Now()
-	}
-	if !d.quiet(ctx, conn, p, quiet) {
-		return true, time.Now() // the server had all records, and closed
-	}
-	padded = time.Now()
-	if p.writePadding(conn, min(len(records), d.o.MaxRecord), blanksBehind(records)) != nil {
-		return false, padded
-	}
-	return conn.CloseWrite() == nil, padded
 }

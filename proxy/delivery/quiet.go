@@ -120,6 +120,12 @@ func (p *paths) pace(c carried) pace {
 	return known
 }
 
+func (p *paths) learn(c carried, now pace) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.paces[c] = now
+}
+
 // ended says that a connection for c ended well, after the server had been given the time
 // of was, and took so long for it. Where refusals are hidden it returns errUnusualFIN if
 // that is not as usual. Later: the server had more to read than we gave it time for, and a
@@ -139,16 +145,16 @@ func (p *paths) ended(c carried, path path, took time.Duration, was pace) error 
 	switch {
 	case unlike <= max(unlikeBy, was.usual/4):
 		next.quiet = max(was.least, 2*took, was.quiet*7/8)
-		next.usual = min(took, was.usual+(took-was.usual)/8)
+		if next.usual = min(took, was.usual+(took-was.usual)/8); was.usual == 0 {
+			next.usual = took // nothing was known yet
+		}
 	case was.quiet >= enough || !path.hides():
 		next.usual = took
 	default:
 		next.quiet = enough
 		err = errUnusualFIN
 	}
-	p.mu.Lock()
-	p.paces[c] = next
-	p.mu.Unlock()
+	p.learn(c, next)
 	return err
 }
 
@@ -156,9 +162,7 @@ func (p *paths) ended(c carried, path path, took time.Duration, was pace) error 
 // may end what is quiet, too.
 func (p *paths) cut(c carried, was pace) {
 	was.quiet, was.least = was.quiet*7/8, 0
-	p.mu.Lock()
-	p.paces[c] = was
-	p.mu.Unlock()
+	p.learn(c, was)
 }
 
 // doubt says that a trial ended well although its only record seems to be refused: where
@@ -168,7 +172,5 @@ func (p *paths) doubt(addr string) {
 	doubted := p.pace(c)
 	doubted.least = min(max(quietTime, 2*doubted.least), c.longest())
 	doubted.quiet = max(doubted.quiet, doubted.least)
-	p.mu.Lock()
-	p.paces[c] = doubted
-	p.mu.Unlock()
+	p.learn(c, doubted)
 }

@@ -89,8 +89,8 @@ func TestPaceConverges(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := paths{paces: map[carried]pace{}}
 			segment, trial := carried{addr: "x"}, carried{"x", true}
-			if p.ended(trial, path{resets: true}, c.took(0), p.pace(trial)) != nil {
-				t.Error("the path check learns nothing from padding alone")
+			if err := p.ended(trial, path{resets: true}, c.took(0), p.pace(trial)); err != nil || p.pace(trial).usual != c.took(0) {
+				t.Errorf("the path check learns %v from padding alone, which took %v: %v", p.pace(trial).usual, c.took(0), err)
 			}
 			late := 0
 			var quiet time.Duration

@@ -377,7 +377,7 @@ func (c *simConn) serve() {
 		}
 		reading := s.reading
 		s.mu.Unlock()
-		time.Sleep(reading)
+		<-time.After(reading)
 		s.mu.Lock()
 		if c.process != s.process || s.paused {
 			continue
