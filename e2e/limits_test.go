@@ -76,7 +76,8 @@ func TestConnectionLimit(t *testing.T) {
 	}
 }
 
-// A counter is a relay that counts the connections that it carries at a time.
+// A counter is a relay that counts the connections that it carries at a time. It passes
+// resets on, so that the proxy sees what it would see without it.
 type counter struct {
 	addr    string
 	now, at atomic.Int64 // connections now, and at most
@@ -107,16 +108,26 @@ func countConnections(t *testing.T, server string) *counter {
 					return
 				}
 				defer far.Close()
+				pass := func(to net.Conn, err error) {
+					if err != nil { // a reset; either copy may be the one that is told
+						_ = near.(*net.TCPConn).SetLinger(0)
+						_ = near.Close()
+						return
+					}
+					_ = to.(*net.TCPConn).CloseWrite()
+				}
 				counted := make(chan struct{})
 				wg.Go(func() {
 					defer close(counted)
-					_, _ = io.Copy(near, far)
+					_, err := io.Copy(near, far)
 					c.now.Add(-1) // the server has closed it, whatever the proxy still does
-					_ = near.(*net.TCPConn).CloseWrite()
+					pass(near, err)
 				})
-				_, _ = io.Copy(far, near)
-				_ = far.(*net.TCPConn).CloseWrite()
-				<-counted // where the server's reset ended both, the proxy hears of it after that
+				if _, err = io.Copy(far, near); err != nil {
+					<-counted // the proxy hears of the end after that
+				}
+				pass(far, err)
+				<-counted
 			})
 		}
 	})

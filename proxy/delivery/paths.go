@@ -191,7 +191,7 @@ func (p *paths) say(addr string, found path) {
 		p.d.log.Debug("path check: refused records will be seen", "server", addr, "padding", found.pad)
 	default:
 		p.d.log.Warn("path check: something between the proxy and QuestDB hides connection resets (a relay or TLS terminator; or QuestDB's line.tcp.recv.buffer.size is none of 32, 64 and 128 KiB); rejected records are still found, but each confirmation waits a little longer, and for seconds where QuestDB is slow",
-			"server", addr, "quiet", quietTime, "quiet_max", quietMax)
+			"server", addr, "quiet", segmentQuiet, "quiet_max", quietMax)
 	}
 	p.d.m.paths.Reset()
 	p.d.m.paths.WithLabelValues(addr, found.String()).Set(1)

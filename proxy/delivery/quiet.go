@@ -10,6 +10,9 @@ const (
 	// quietTime is how long a refusing server needs at most to close, where we
 	// must wait for that: it takes 20 to 60 ms. It is more if the server is slow.
 	quietTime = 250 * time.Millisecond
+	// segmentQuiet is how long a segment is quiet at least. Nobody waits for it but who
+	// wants to know what is settled, so there is time for a server that has just become slow.
+	segmentQuiet = 4 * quietTime
 	// quietMax is the longest quiet time. Some relays end a connection that is quiet for
 	// longer, and that would look like a refusal.
 	quietMax = 4 * time.Second
@@ -84,6 +87,14 @@ type carried struct {
 	trials bool
 }
 
+// shortest returns the shortest quiet time.
+func (c carried) shortest() time.Duration {
+	if c.trials {
+		return quietTime
+	}
+	return segmentQuiet
+}
+
 // longest returns the longest quiet time. Trials carry little, and a good record would
 // seem to be refused where a relay ends the connection.
 func (c carried) longest() time.Duration {
@@ -116,7 +127,7 @@ func (p *paths) pace(c carried) pace {
 	if !ok || c.trials {
 		known.quiet = max(known.quiet, 4*other)
 	}
-	known.quiet = min(max(known.quiet, quietTime), c.longest())
+	known.quiet = min(max(known.quiet, c.shortest()), c.longest())
 	return known
 }
 
