@@ -59,7 +59,7 @@ func (l *Lane) confirm(ctx context.Context, conn Conn, s *segment) {
 		}
 	}
 	l.j.close(s)
-	largest, blanks := l.j.largest(s.start, s.end), l.j.blanksAt(s.end)
+	largest, blanks := l.j.largest(s.start, s.end), s.blanks()
 	l.mu.Unlock()
 	l.set(laneClosing)
 	if path.hides() && l.tail(ctx, conn, s, grown(tailSize, largest)) {

@@ -40,6 +40,8 @@ type journal struct {
 	// chunkEnd and chunkRecords are where what pending returned last ends, and how
 	// many records there are before that.
 	chunkEnd, chunkRecords int64
+	// chunk is what of that has not been written.
+	chunk []byte
 	// unsettled counts the records accepted and neither settled nor set aside.
 	unsettled int64
 	segments  []*segment
@@ -71,6 +73,17 @@ type segment struct {
 	began time.Time
 	// records and bytes are how many were written, without those skipped.
 	records, bytes int64
+	// blank is how many of the last bytes written look like blank lines.
+	blank int64
+}
+
+// blanks returns how many bytes of blank lines were written behind the last record, at
+// most: the last bytes of a binary value may look like some.
+func (s *segment) blanks() int {
+	if s.blank == s.bytes {
+		return int(s.blank)
+	}
+	return int(max(s.blank-1, 0)) // the first of them ends the record
 }
 
 // A hole is a record that was set aside, or several in a row that are saved.
@@ -124,7 +137,7 @@ func (j *journal) pending(limit int64) []byte {
 		return nil
 	}
 	p, count := j.bytes(j.sent, limit)
-	j.chunkEnd = j.sent + int64(len(p))
+	j.chunk, j.chunkEnd = p, j.sent+int64(len(p))
 	if count < 0 {
 		count = j.sentRecords + j.count(j.counted, j.chunkEnd)
 	}
@@ -178,6 +191,13 @@ func (j *journal) wrote(n int) int64 {
 	s.end = j.sent
 	s.records += records
 	s.bytes += int64(n)
+	p := j.chunk[:n]
+	j.chunk = j.chunk[n:]
+	if blank := blankEnd(p); blank < n {
+		s.blank = int64(blank)
+	} else {
+		s.blank += int64(blank)
+	}
 	if j.forget {
 		j.release(j.sent) // of a block that is written in part, nothing
 	}
@@ -254,21 +274,37 @@ func (j *journal) fail(s *segment) (records int64) {
 }
 
 // setAside takes the record from start to end out of what is pending. Until
-// save, it stays in the journal.
+// save, it stays in the journal. What is blank around it goes with it, or the
+// blank lines around many would make one long run.
 func (j *journal) setAside(start, end int64) {
 	if start < j.sent {
 		panic("delivery: a record is set aside that is on its way")
 	}
-	j.holes = slices.Insert(j.holes, j.holeFrom(start), hole{start: start, end: end, records: 1})
+	j.closeGap(start)
+	j.holes = slices.Insert(j.holes, j.holeFrom(start), hole{start: start, end: j.blanksFrom(end), records: 1})
 	j.unsettled--
+}
+
+// closeGap takes out what is between the last hole before start and start, if that is
+// pending and blank.
+func (j *journal) closeGap(start int64) {
+	i := j.holeFrom(start)
+	if i == 0 {
+		return
+	}
+	from := j.holes[i-1].end
+	if from < start && from >= j.sent && j.blanksFrom(from) >= start {
+		j.holes = slices.Insert(j.holes, i, hole{start: from, end: start, saved: true})
+	}
 }
 
 // dismiss is setAside and save at once. Of rubbish by the megabyte it remembers only
 // where it begins and ends.
 func (j *journal) dismiss(start, end int64) {
+	j.closeGap(start)
 	i := j.holeFrom(start)
 	if i > 0 && j.holes[i-1].saved && j.holes[i-1].end == start && start > j.sent {
-		j.holes[i-1].end = end
+		j.holes[i-1].end = j.blanksFrom(end)
 		j.holes[i-1].records++
 		j.unsettled--
 		return
@@ -344,6 +380,14 @@ func (j *journal) records(from, to int64, f func(start, end int64, w *Writer, re
 			from += n
 		}
 	}
+}
+
+// blankEnd returns how many of the last bytes of p look like blank lines.
+func blankEnd(p []byte) (n int) {
+	for n < len(p) && ilp.IsBlank(p[len(p)-1-n:len(p)-n]) {
+		n++
+	}
+	return n
 }
 
 func (j *journal) isHole(start int64) bool {

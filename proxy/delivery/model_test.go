@@ -71,6 +71,13 @@ func history(t *testing.T, seed uint64) {
 	if s.relay = rng.IntN(8) == 0; s.relay && rng.IntN(2) == 0 {
 		s.reading = time.Duration(rng.IntN(200)) * time.Millisecond // of a slower one not all can be known
 	}
+	blanks := 1 // and one more than there can be behind a record
+	if rng.IntN(4) == 0 {
+		blanks = 4
+		if rng.IntN(2) == 0 {
+			s.blanks, s.recvBuffer = exactPadding+1, exactPadding+1
+		}
+	}
 	if !s.relay && rng.IntN(4) == 0 {
 		most := 1 + rng.IntN(200<<10)
 		s.cut = func(rng *rand.Rand) int {
@@ -137,6 +144,7 @@ func history(t *testing.T, seed uint64) {
 						}
 					}
 					size += copy(b.Bytes()[size:], r)
+					size += copy(b.Bytes()[size:], linefeeds[:pauses.IntN(blanks)])
 					count++
 				}
 				if size == 0 {

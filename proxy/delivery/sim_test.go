@@ -35,6 +35,8 @@ type simServer struct {
 	refuse func(record []byte) bool
 	// relay hides resets behind a FIN; skips goes on after a malformed record.
 	relay, skips bool
+	// blanks is how many bytes of blank lines in a row it refuses, as 8.x does; 0 for none.
+	blanks int
 	// window is how many bytes a connection takes before it blocks.
 	window int
 	// reading is how long it takes to each read.
@@ -58,6 +60,7 @@ type simServer struct {
 	committed [][]byte
 	parsed    [][]byte // every accepted record in the order of parsing, lost ones too
 	twice     bool     // a record was parsed twice on one connection
+	longest   int      // how many bytes of blank lines stood before a record
 }
 
 func newSimServer(seed uint64) *simServer {
@@ -247,6 +250,7 @@ type simConn struct {
 	idle     *time.Timer
 	ended    bool
 	rest     []byte // read, not a whole record yet
+	blank    int    // bytes of blank lines behind the last record
 	// uncommitted is what was parsed.
 	uncommitted [][]byte
 	broken      bool // a record was refused
@@ -418,7 +422,12 @@ func (c *simConn) read() {
 		in = append(c.rest, in...)
 	}
 	for !c.broken {
+		before := len(in)
 		in = trimPadding(in)
+		c.blank += before - len(in)
+		if c.broken = s.blanks > 0 && c.blank >= s.blanks; c.broken {
+			break
+		}
 		var scan ilp.Scanner
 		n, ok := scan.Next(in)
 		if !ok {
@@ -426,6 +435,12 @@ func (c *simConn) read() {
 		}
 		record := bytes.Clone(in[:n])
 		in = in[n:]
+		if ilp.IsBlank(record) {
+			c.blank += n
+		} else {
+			s.longest = max(s.longest, c.blank)
+			c.blank = 0
+		}
 		switch bad := ilp.Validate(record) != nil; {
 		case ilp.IsBlank(record):
 		case bad && s.skips:

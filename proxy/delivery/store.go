@@ -18,8 +18,6 @@ type store struct {
 	end      int64
 	accepted int64
 	arrivals arrivals
-	// blanks is what blanksAt tells of end; it is known even where nothing is kept.
-	blanks int
 	// free takes back blocks that are not needed any more.
 	free func(*Block)
 }
@@ -48,30 +46,22 @@ func (s *store) grow(w *Writer, n, records int, now time.Time) {
 	b.add(w, n, records)
 	s.end += int64(n)
 	s.accepted += int64(records)
-	s.blanks = blanksBehind(b.buf[:b.n])
 }
 
-// blanksAt returns how many bytes of blank lines there are at most between the last record
-// before offset and offset, 0 if those are not kept.
-func (s *store) blanksAt(offset int64) int {
-	if offset == s.end {
-		return s.blanks
+// blanksFrom returns the offset behind the blank lines that begin at offset.
+func (s *store) blanksFrom(offset int64) int64 {
+	for {
+		b, i := s.find(offset)
+		if b == nil {
+			return offset
+		}
+		line := b.buf[offset-b.start : b.spans[i].end]
+		line = line[:firstRecord(line)]
+		if !ilp.IsBlank(line) {
+			return offset
+		}
+		offset += int64(len(line))
 	}
-	b := s.block(offset - 1)
-	if b == nil {
-		return 0
-	}
-	return blanksBehind(b.buf[:offset-b.start])
-}
-
-// blanksBehind returns how many bytes of blank lines there are at most behind the last record
-// of p, which holds whole ones. The last bytes of a binary value may look like some.
-func blanksBehind(p []byte) int {
-	n := 0
-	for n < min(len(p), MaxBlank) && ilp.IsBlank(p[len(p)-1-n:][:1]) {
-		n++
-	}
-	return max(n-1, 0) // the first of them ends the record
 }
 
 // find returns the block that holds the byte at offset, and the index of the

@@ -74,7 +74,7 @@ func (d *Dispatcher) send(ctx context.Context, conn Conn, records []byte, p path
 		return true, padded // the server had all records, and closed
 	}
 	padded = time.Now()
-	if p.writePadding(conn, min(len(records), d.o.MaxRecord), blanksBehind(records)) != nil {
+	if p.writePadding(conn, min(len(records), d.o.MaxRecord), max(blankEnd(records)-1, 0)) != nil {
 		return false, padded
 	}
 	return conn.CloseWrite() == nil, padded

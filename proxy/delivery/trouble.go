@@ -89,7 +89,7 @@ func (t *trouble) single(j *journal) (start, end int64, ok bool) {
 // middle returns where the half of the bytes from lo to hi ends, between two
 // records; hi if there is only one.
 func middle(j *journal, lo, hi int64) int64 {
-	if at := j.boundaryAfter(lo + (hi-lo)/2); at < hi {
+	if at := j.boundaryAfter(lo + (hi-lo)/2); at > lo && at < hi {
 		return at
 	}
 	if at := j.boundaryBefore(lo + (hi-lo)/2); at > lo {
