@@ -66,10 +66,8 @@ func (l *Lane) confirm(ctx context.Context, conn Conn, s *segment) {
 		return
 	}
 
-	w := l.d.witness(ctx, conn) // before the FIN can come
-	took, err := l.end(ctx, conn, w, path, largest, blanks)
+	w, took, err := l.end(ctx, conn, path, largest, blanks)
 	if err != nil {
-		w.Release()
 		l.failed(ctx, conn, s, err)
 		return
 	}
@@ -165,34 +163,42 @@ func (d *Dispatcher) witness(ctx context.Context, conn Conn) Witness {
 }
 
 // end pads and half-closes conn and waits for the server's FIN. It returns no error if
-// that is as it should be, everything was read, and no record refused; and how long it took.
-func (l *Lane) end(ctx context.Context, conn Conn, w Witness, path path, largest, blanks int) (took time.Duration, err error) {
-	c := carried{addr: conn.Addr()}
+// that is as it should be, everything was read, and no record refused; then took is how long
+// that took, and w who was connected before it.
+func (l *Lane) end(ctx context.Context, conn Conn, path path, largest, blanks int) (w Witness, took time.Duration, err error) {
+	c := carried{conn.Addr(), l.id}
 	pace := l.d.paths.pace(c)
 	if !l.d.quiet(ctx, conn, path, pace.quiet) {
 		l.d.paths.cut(c, pace)
-		return 0, fmt.Errorf("QuestDB at %s closed the connection", conn.Addr())
+		return nil, 0, fmt.Errorf("QuestDB at %s closed the connection", conn.Addr())
 	}
+	// Before the FIN can come; but not before the quiet time, whose proofs may need its place.
+	who := l.d.witness(ctx, conn)
+	defer func() {
+		if err != nil {
+			who.Release()
+		}
+	}()
 	began := time.Now()
 	if err := path.writePadding(conn, largest, blanks); err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	if err := conn.CloseWrite(); err != nil {
-		return 0, err
+		return nil, 0, err
 	}
-	if err := l.awaitFIN(ctx, conn, w); err != nil {
-		return 0, err
+	if err := l.awaitFIN(ctx, conn, who); err != nil {
+		return nil, 0, err
 	}
 	end := conn.End()
 	switch {
 	case end.Err != nil:
-		return 0, end.Err
+		return nil, 0, end.Err
 	case !end.Clean():
-		return 0, fmt.Errorf("QuestDB at %s closed the connection before it had read everything", conn.Addr())
+		return nil, 0, fmt.Errorf("QuestDB at %s closed the connection before it had read everything", conn.Addr())
 	}
 	l.trouble.slow = 0
 	took = end.At.Sub(began)
-	return took, l.d.paths.ended(c, path, took, pace)
+	return who, took, l.d.paths.ended(c, path, took, pace)
 }
 
 // awaitFIN returns nil once conn has ended. It waits for as long as the server

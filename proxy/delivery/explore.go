@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// verdictTime is how long the path check waits for a server to close because
-	// of a malformed record, before it concludes that this one does not.
+	// verdictTime is how long the path check waits at least for a server to close because
+	// of a malformed record, before it concludes that this one does not: longer if it is slow.
 	verdictTime = time.Second
 	checkLimit  = 20 * time.Second
 	// timesSeen is how often in a row the path check must see the same; weakProofs where
@@ -197,7 +197,7 @@ func (d *Dispatcher) overflow(ctx context.Context, addr string, size int) (reset
 	const begin, end = checkName + ",filling=", " f=?"
 	filling := bytes.Repeat([]byte{'x'}, size-conn.Pings()-len(begin)-len(end)-overflowRoom)
 	_, _ = conn.Write(slices.Concat([]byte(begin), filling, []byte(end))) // Done tells
-	wait := max(refusalTime, 2*d.paths.pace(carried{addr, true}).usual)
+	wait := max(refusalTime, 2*d.paths.pace(carried{addr, ofTrials}).usual)
 	if !acked(ctx, conn) || !stillOpen(ctx, conn, wait) || !d.passed(ctx, conn) {
 		return false, ctx.Err() // it does not take a record of that size
 	}
@@ -226,7 +226,7 @@ func (d *Dispatcher) passed(ctx context.Context, conn Conn) (open bool) {
 // shown returns once conn has ended, or its server has had the time to end it. A
 // server that is stopped ends nothing, so it must answer at both ends of some time.
 func (d *Dispatcher) shown(ctx context.Context, conn Conn) error {
-	if !stillOpen(ctx, conn, verdictTime) {
+	if !stillOpen(ctx, conn, max(verdictTime, 4*d.paths.pace(carried{conn.Addr(), ofTrials}).usual)) {
 		return ctx.Err()
 	}
 	if err := d.o.Source.Prove(ctx, conn.Addr()); err != nil {

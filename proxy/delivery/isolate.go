@@ -74,6 +74,7 @@ func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
 			case answer == taken:
 				l.d.paths.doubt(addr)
 				l.decided()
+				l.trouble.contradicted(start, l.d.o)
 				return
 			case answer == broken:
 				p.needed = weakProofs

@@ -3,8 +3,8 @@ package delivery
 import (
 	"bytes"
 	"context"
+	"maps"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -27,8 +27,10 @@ var paddings = []int{
 // than two bytes.
 const exactPadding = 32<<10 - 1
 
-// That resets are hidden is found out again after hiddenAgain, then less and less often.
+// A path is found out again, unless it shows resets, after hiddenAgain, then less and less often;
+// where that failed after triedAgain.
 const (
+	triedAgain     = 5 * time.Second
 	hiddenAgain    = time.Minute
 	hiddenAgainMax = time.Hour
 )
@@ -88,7 +90,7 @@ func (p path) writePadding(conn Conn, largest, blanks int) error {
 	return nil
 }
 
-// paths knows the paths to all servers. It finds each out once, and again when the
+// paths knows the paths to all servers. It finds each out at first, and again when the
 // server has been away.
 type paths struct {
 	d   *Dispatcher
@@ -100,19 +102,23 @@ type paths struct {
 	paces map[carried]pace
 }
 
+// A pathEntry is what is known of the path to one server. Its fields are under paths.mu.
 type pathEntry struct {
 	turn chan struct{} // holds an element while somebody finds the path out
 	path path
-	ok   bool
-	// again is when to find it out again, because resets are hidden, and wait how long
-	// that was put off: a machine that is very busy may look like that once.
+	ok   bool // it was found out
+	// again is when to find it out again, unless resets are seen, and wait how long that
+	// was put off: a machine that is very busy may look like something else for once.
 	again time.Time
 	wait  time.Duration
-	// skips is path.skips, for those who have not got the turn.
-	skips atomic.Bool
 }
 
-func newPathEntry() *pathEntry { return &pathEntry{turn: make(chan struct{}, 1)} }
+func newPathEntry() *pathEntry { return &pathEntry{turn: make(chan struct{}, 1), path: hidden} }
+
+// due reports whether the path is to be found out, for the first time or again.
+func (e *pathEntry) due() bool {
+	return !(e.ok && e.path.resets) && !time.Now().Before(e.again)
+}
 
 // check returns the path to addr, finding it out if need be; hidden while it is not known.
 func (p *paths) check(ctx context.Context, addr string) path {
@@ -120,36 +126,66 @@ func (p *paths) check(ctx context.Context, addr string) path {
 		return hidden
 	}
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	e := p.known[addr]
 	if e == nil {
 		e = newPathEntry()
 		p.known[addr] = e
 	}
+	switch {
+	case !e.due():
+	case e.ok:
+		select {
+		case e.turn <- struct{}{}: // nobody needs to wait for what is known already
+			p.d.watchers.Go(func() { p.findOut(p.d.ctx, addr, e) })
+		default:
+		}
+	default:
+		p.mu.Unlock()
+		select {
+		case e.turn <- struct{}{}:
+			p.findOut(ctx, addr, e)
+		case <-ctx.Done():
+		}
+		p.mu.Lock()
+	}
+	return e.path
+}
+
+// findOut finds out the path of e, if that is due still. The caller has e's turn, which ends.
+func (p *paths) findOut(ctx context.Context, addr string, e *pathEntry) {
+	defer func() { <-e.turn }()
+	p.mu.Lock()
+	due := e.due()
 	p.mu.Unlock()
-	select {
-	case e.turn <- struct{}{}:
-		defer func() { <-e.turn }()
-	case <-ctx.Done():
-		return hidden
+	if !due {
+		return // somebody has done it meanwhile
 	}
-	if e.ok && !(e.path.hides() && time.Now().After(e.again)) {
-		return e.path
-	}
-	ctx, cancel := context.WithTimeout(ctx, checkLimit)
+	limited, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
-	found, err := p.d.explore(ctx, addr)
+	found, err := p.d.explore(limited, addr)
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if err != nil {
 		p.d.log.Debug("path check got no answer; will try again", "server", addr, "error", err)
-		return hidden
+		if ctx.Err() == nil {
+			e.putOff(triedAgain)
+		}
+		return
 	}
 	if !e.ok || found != e.path {
 		p.say(addr, found)
+		e.wait = 0
 	}
 	e.path, e.ok = found, true
-	e.wait = min(max(hiddenAgain, 2*e.wait), hiddenAgainMax)
+	e.putOff(hiddenAgain)
+}
+
+// putOff says that the path is to be found out again after a while, least or twice as long as
+// the last time.
+func (e *pathEntry) putOff(least time.Duration) {
+	e.wait = min(max(least, 2*e.wait), hiddenAgainMax)
 	e.again = time.Now().Add(e.wait)
-	e.skips.Store(found.skips)
-	return found
 }
 
 // prepare has the path to addr be found out in the background, so that it is known
@@ -160,8 +196,10 @@ func (p *paths) prepare(addr string) {
 	if p.off || p.known[addr] != nil {
 		return
 	}
-	p.known[addr] = newPathEntry()
-	p.d.watchers.Go(func() { p.check(p.d.ctx, addr) })
+	e := newPathEntry()
+	p.known[addr] = e
+	e.turn <- struct{}{}
+	p.d.watchers.Go(func() { p.findOut(p.d.ctx, addr, e) })
 }
 
 // forget has the path to addr be found out again.
@@ -169,8 +207,7 @@ func (p *paths) forget(addr string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.known, addr)
-	delete(p.paces, carried{addr, false})
-	delete(p.paces, carried{addr, true})
+	maps.DeleteFunc(p.paces, func(c carried, _ pace) bool { return c.addr == addr })
 }
 
 // refused says that the server at addr closed a connection because of a record. If it
@@ -178,7 +215,7 @@ func (p *paths) forget(addr string) {
 func (p *paths) refused(addr string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if e := p.known[addr]; e != nil && e.skips.Load() {
+	if e := p.known[addr]; e != nil && e.path.skips {
 		delete(p.known, addr)
 	}
 }

@@ -43,6 +43,10 @@ func TestHiddenIsFoundOutAgain(t *testing.T) {
 			t.Errorf("%v is known of the path at once, after %d connections", p, s.made-made)
 		}
 		<-time.After(hiddenAgain + time.Second)
+		if p := d.paths.check(t.Context(), "sim:9009"); !p.hides() {
+			t.Errorf("%v is known of the path a minute later, before it was looked at", p)
+		}
+		<-time.After(checkLimit)
 		if p := d.paths.check(t.Context(), "sim:9009"); !p.resets {
 			t.Errorf("%v is known of the path a minute later", p)
 		}
@@ -51,5 +55,104 @@ func TestHiddenIsFoundOutAgain(t *testing.T) {
 		if d.paths.check(t.Context(), "sim:9009"); s.made != made {
 			t.Error("that resets are seen is found out again")
 		}
+	})
+}
+
+// TestSlowServerSkipsNothing has a server behind a relay become so slow that it takes seconds
+// to close on a malformed record, while its path is looked at again.
+func TestSlowServerSkipsNothing(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s := newSimServer(1)
+		s.relay = true
+		d := newDispatcher(t, s, Options{Lanes: 1, ConfirmInterval: time.Second})
+		defer d.Close()
+		d.paths.check(t.Context(), "sim:9009")
+		s.change(func() { s.reading = 1500 * time.Millisecond })
+		made := s.made
+		<-time.After(hiddenAgain + time.Second)
+		d.paths.check(t.Context(), "sim:9009")
+		<-time.After(checkLimit + time.Second)
+		if s.made == made {
+			t.Fatal("it was not looked at")
+		}
+		if p := d.paths.check(t.Context(), "sim:9009"); !p.hides() {
+			t.Errorf("the path is %v", p)
+		}
+	})
+}
+
+// TestSkipperIsFoundOutAgain has a server that no longer goes on after a malformed record.
+func TestSkipperIsFoundOutAgain(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s := newSimServer(1)
+		s.skips = true
+		d := newDispatcher(t, s, Options{Lanes: 1, ConfirmInterval: time.Second})
+		defer d.Close()
+		if p := d.paths.check(t.Context(), "sim:9009"); !p.skips {
+			t.Fatalf("the path is %v", p)
+		}
+		s.change(func() { s.skips = false })
+		<-time.After(hiddenAgain + time.Second)
+		d.paths.check(t.Context(), "sim:9009")
+		<-time.After(checkLimit)
+		if p := d.paths.check(t.Context(), "sim:9009"); !p.resets {
+			t.Errorf("the path is %v", p)
+		}
+	})
+}
+
+// TestFailedCheckIsPutOff has a server that takes so long to close that its path is not found
+// out in time: the lanes must not wait for that each time.
+func TestFailedCheckIsPutOff(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s := newSimServer(1)
+		s.busy = 6 * time.Second
+		d := newDispatcher(t, s, Options{Lanes: 1, ConfirmInterval: time.Second})
+		defer d.Close()
+		checks, waited := 0, time.Duration(0)
+		for range 600 {
+			made, began := s.made, time.Now()
+			if p := d.paths.check(t.Context(), "sim:9009"); !p.hides() {
+				t.Fatalf("the path is %v", p)
+			}
+			waited += time.Since(began)
+			if s.made > made {
+				checks++
+			}
+			<-time.After(time.Second)
+		}
+		if t.Logf("%d checks, %v", checks, waited); checks < 2 || checks > 8 {
+			t.Errorf("the path was looked at %d times in ten minutes", checks)
+		}
+	})
+}
+
+// TestRelayComes has a relay come between at the same address, which breaks all connections,
+// and a server that stays.
+func TestRelayComes(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s := newSimServer(1)
+		d := newDispatcher(t, s, Options{Lanes: 2, ConfirmInterval: time.Second})
+		stop := writeAlong(t, d, 2, 100*time.Millisecond, "t n=1i\n", 1)
+		<-time.After(10 * time.Second)
+		if p := d.paths.check(t.Context(), "sim:9009"); !p.resets {
+			t.Fatalf("the path is %v", p)
+		}
+		s.change(func() {
+			s.relay, s.alone = true, true
+			for c := range s.conns {
+				c.over(errReset)
+			}
+		})
+		<-time.After(time.Second)
+		s.change(func() { s.alone = false })
+		<-time.After(30 * time.Second)
+		if p := d.paths.check(t.Context(), "sim:9009"); !p.hides() {
+			t.Errorf("the path is %v", p)
+		}
+		stop()
+		drainAll(t, d)
+		d.Close()
+		<-time.After(time.Minute) // what the server commits later
 	})
 }

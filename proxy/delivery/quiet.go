@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 )
 
@@ -23,6 +24,8 @@ const (
 	// how many times that difference the quiet time has to be else.
 	unlikeBy   = 150 * time.Millisecond
 	quietTimes = 16
+	// patientProofs is how often an answer may be missing before somebody is told.
+	patientProofs = 3
 	// unackedEvery is how often to look whether the server's kernel has all.
 	unackedEvery = 10 * time.Millisecond
 )
@@ -42,14 +45,21 @@ func (d *Dispatcher) still(ctx context.Context, conn Conn, t time.Duration) (ope
 	if !acked(ctx, conn) {
 		return false
 	}
-	for {
-		first := d.o.Source.Prove(ctx, conn.Addr())
+	for n := 1; ; n++ {
+		err := d.o.Source.Prove(ctx, conn.Addr())
 		if !stillOpen(ctx, conn, t) {
 			return false
 		}
-		if first == nil && d.o.Source.Prove(ctx, conn.Addr()) == nil {
+		if err == nil {
+			err = d.o.Source.Prove(ctx, conn.Addr())
+		}
+		if err == nil {
 			// It may have been stopped until just now.
 			return stillOpen(ctx, conn, refusalTime)
+		}
+		if n >= patientProofs {
+			d.limiter.Log(ctx, slog.LevelWarn, "no proof", "QuestDB does not answer a handshake in time; records wait for that before their connection is ended (is it stopped, or are all its connections in use?)",
+				slog.String("server", conn.Addr()), slog.Any("error", err))
 		}
 	}
 }
@@ -81,15 +91,21 @@ func stillOpen(ctx context.Context, conn Conn, t time.Duration) bool {
 	}
 }
 
-// carried is what the connections to a server carried: segments, or trials.
+// carried is what the connections to a server carried: a lane's segments, which may take
+// the server longer than another lane's, or trials.
 type carried struct {
-	addr   string
-	trials bool
+	addr string
+	lane int
 }
+
+// ofTrials is the lane of all trials.
+const ofTrials = -1
+
+func (c carried) trials() bool { return c.lane == ofTrials }
 
 // shortest returns the shortest quiet time.
 func (c carried) shortest() time.Duration {
-	if c.trials {
+	if c.trials() {
 		return quietTime
 	}
 	return segmentQuiet
@@ -98,7 +114,7 @@ func (c carried) shortest() time.Duration {
 // longest returns the longest quiet time. Trials carry little, and a good record would
 // seem to be refused where a relay ends the connection.
 func (c carried) longest() time.Duration {
-	if c.trials {
+	if c.trials() {
 		return quietMax / 2
 	}
 	return quietMax
@@ -119,12 +135,19 @@ type pace struct {
 func (p *paths) pace(c carried) pace {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	other := p.paces[carried{c.addr, !c.trials}].usual
+	other := p.paces[carried{c.addr, ofTrials}].usual
+	if c.trials() {
+		for of, pace := range p.paces {
+			if of.addr == c.addr && !of.trials() {
+				other = max(other, pace.usual)
+			}
+		}
+	}
 	known, ok := p.paces[c]
 	if !ok {
 		known.usual = other // the path check's, at least
 	}
-	if !ok || c.trials {
+	if !ok || c.trials() {
 		known.quiet = max(known.quiet, 4*other)
 	}
 	known.quiet = min(max(known.quiet, c.shortest()), c.longest())
@@ -143,7 +166,7 @@ func (p *paths) learn(c carried, now pace) {
 // refusal among that does not show. Sooner: the FIN was under way before ours. But after a
 // quiet time that is long beside it there is another reason, and that is usual now.
 func (p *paths) ended(c carried, path path, took time.Duration, was pace) error {
-	if !path.hides() && !c.trials {
+	if !path.hides() && !c.trials() {
 		return nil
 	}
 	unlike, enough := was.usual-took, min(quietTimes*took, c.longest())
@@ -179,7 +202,7 @@ func (p *paths) cut(c carried, was pace) {
 // doubt says that a trial ended well although its only record seems to be refused: where
 // refusals are hidden, trials may need more time.
 func (p *paths) doubt(addr string) {
-	c := carried{addr, true}
+	c := carried{addr, ofTrials}
 	doubted := p.pace(c)
 	doubted.least = min(max(quietTime, 2*doubted.least), c.longest())
 	doubted.quiet = max(doubted.quiet, doubted.least)

@@ -88,7 +88,7 @@ func TestPaceConverges(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := paths{paces: map[carried]pace{}}
-			segment, trial := carried{addr: "x"}, carried{"x", true}
+			segment, trial := carried{addr: "x"}, carried{"x", ofTrials}
 			if err := p.ended(trial, path{resets: true}, c.took(0), p.pace(trial)); err != nil || p.pace(trial).usual != c.took(0) {
 				t.Errorf("the path check learns %v from padding alone, which took %v: %v", p.pace(trial).usual, c.took(0), err)
 			}

@@ -55,6 +55,7 @@ type simServer struct {
 	paused    bool
 	full      bool // its disk is: it refuses every record
 	process   int  // changes with each start
+	alone     bool // the pool knows no other connection
 	conns     map[*simConn]bool
 	made      int
 	committed [][]byte
@@ -212,6 +213,7 @@ func (s *simServer) Prove(ctx context.Context, _ string) error {
 type simWitness struct {
 	s       *simServer
 	process int
+	some    bool
 	up      bool
 }
 
@@ -219,10 +221,10 @@ type simWitness struct {
 func (s *simServer) Witness(conn Conn) Witness {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return simWitness{s, s.process, s.up}
+	return simWitness{s, s.process, !s.alone, s.up}
 }
 
-func (w simWitness) Some() bool { return true }
+func (w simWitness) Some() bool { return w.some }
 
 func (w simWitness) Release() {}
 
@@ -231,7 +233,7 @@ func (w simWitness) Gone() bool { return !w.Alive(context.Background()) }
 func (w simWitness) Alive(context.Context) bool {
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
-	return w.up && w.s.up && w.s.process == w.process
+	return w.some && w.up && w.s.up && w.s.process == w.process
 }
 
 // simConn is one connection. All its fields are under s.mu.

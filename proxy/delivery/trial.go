@@ -33,12 +33,11 @@ func (d *Dispatcher) tryOnce(ctx context.Context, addr string, records []byte, p
 	}
 	defer conn.Discard()
 	defer context.AfterFunc(ctx, conn.Discard)() // ends a write that waits
-	w := d.witness(ctx, conn)                    // trials take connections as soon as they are ready
-	defer w.Release()
 	began := time.Now()
-	c := carried{addr, true}
+	c := carried{addr, ofTrials}
 	pace := d.paths.pace(c)
-	complete, padded := d.send(ctx, conn, records, p, pace.quiet)
+	w, complete, padded := d.send(ctx, conn, records, p, pace.quiet)
+	defer w.Release()
 	select {
 	case <-conn.Done():
 	case <-ctx.Done():
@@ -64,18 +63,27 @@ func (d *Dispatcher) tryOnce(ctx context.Context, addr string, records []byte, p
 	return broken, nil
 }
 
-// send writes records and the padding, half-closes, and reports whether all of
-// that went through, and when the padding began.
-func (d *Dispatcher) send(ctx context.Context, conn Conn, records []byte, p path, quiet time.Duration) (complete bool, padded time.Time) {
-	if _, err := conn.Write(records); err != nil {
-		return false, padded
+// send writes records and the padding, half-closes, and reports whether all of that went
+// through, and when the padding began; w is who else was connected.
+func (d *Dispatcher) send(ctx context.Context, conn Conn, records []byte, p path, quiet time.Duration) (w Witness, complete bool, padded time.Time) {
+	if !p.hides() {
+		w = d.witness(ctx, conn) // trials take connections as soon as they are ready
 	}
-	if !d.quiet(ctx, conn, p, quiet) {
-		return true, padded // the server had all records, and closed
+	_, err := conn.Write(records)
+	open := err == nil && d.quiet(ctx, conn, p, quiet)
+	switch {
+	case w != nil:
+	case open:
+		w = d.witness(ctx, conn) // the quiet time's proofs may have needed its place
+	default:
+		w = d.o.Source.Witness(conn) // who is there still
+	}
+	if !open {
+		return w, err == nil, padded // in the quiet time: the server had all records, and closed
 	}
 	padded = time.Now()
 	if p.writePadding(conn, min(len(records), d.o.MaxRecord), max(blankEnd(records)-1, 0)) != nil {
-		return false, padded
+		return w, false, padded
 	}
-	return conn.CloseWrite() == nil, padded
+	return w, conn.CloseWrite() == nil, padded
 }

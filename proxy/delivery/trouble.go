@@ -18,6 +18,10 @@ type trouble struct {
 	slow  int
 	delay retry.Backoff
 	wait  bool // a pause is due
+	// disputed is where the record begins that was accepted alone, although it seemed to
+	// be refused before; dispute is how long to wait if that happens again.
+	disputed int64
+	dispute  retry.Backoff
 }
 
 // proof is the evidence against one record, of one server.
@@ -119,7 +123,23 @@ func (t *trouble) refused(start, end int64) {
 }
 
 // clear forgets everything: the cause is found.
-func (t *trouble) clear() { *t = trouble{slow: t.slow} }
+func (t *trouble) clear() { *t = trouble{slow: t.slow, disputed: t.disputed, dispute: t.dispute} }
+
+// contradicted says that the record at start was accepted alone. Something else must have
+// been it; if that is so each time, the records before it come again and again.
+func (t *trouble) contradicted(start int64, o Options) {
+	again := t.dispute != nil && t.disputed == start
+	t.clear()
+	if !again {
+		t.disputed, t.dispute = start, backoff(o)
+		return
+	}
+	t.wait, t.delay = true, t.dispute
+}
+
+func backoff(o Options) retry.Backoff {
+	return retry.WithCappedDuration(o.RetryMax, retry.WithJitterPercent(20, retry.NewExponential(o.RetryBase)))
+}
 
 // outage says that a pause is due before the next attempt.
 func (t *trouble) outage() {
@@ -134,7 +154,7 @@ func (t *trouble) pause(o Options) time.Duration {
 	}
 	t.wait = false
 	if t.delay == nil {
-		t.delay = retry.WithCappedDuration(o.RetryMax, retry.WithJitterPercent(20, retry.NewExponential(o.RetryBase)))
+		t.delay = backoff(o)
 	}
 	d, _ := t.delay.Next()
 	return d
