@@ -131,6 +131,9 @@ func (l *Lane) roundsFor(x suspect) int {
 func (l *Lane) pursue(ctx context.Context, addr string, culprit suspect, control []byte) {
 	table, _ := ilp.Table(culprit.record)
 	for culprit.w.refused.Load() >= demoteAfter && !l.d.quarantine.closed(culprit.w, table) {
+		if l.handOver(culprit.w) {
+			return
+		}
 		l.mu.Lock()
 		_, _, batch := l.comparisons(culprit)
 		l.mu.Unlock()

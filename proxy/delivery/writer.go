@@ -29,8 +29,12 @@ type Writer struct {
 	// guessed is when a record of it was tried because others' were refused; under the
 	// quarantine's mu.
 	guessed time.Time
-	// last is the lane's offset behind the writer's last record; under the lane's mu.
-	last int64
+	// last is the lane's offset behind the writer's last record. moving is set while the
+	// session waits to change its lane, and handed once what was pending was handed over,
+	// up to the offset apart of the other lane. All are under the lane's mu.
+	last           int64
+	moving, handed bool
+	apart          int64
 }
 
 // Remote returns the address of the writer at the other end of the session.
@@ -72,7 +76,8 @@ func (w *Writer) move(ctx context.Context, to *Lane) error {
 	for {
 		next := l.progress.wait()
 		l.mu.Lock()
-		done := l.j.settled >= w.last
+		done := l.j.settled >= w.last || w.handed
+		w.moving = !done
 		l.mu.Unlock()
 		if done {
 			break
@@ -80,6 +85,9 @@ func (w *Writer) move(ctx context.Context, to *Lane) error {
 		select {
 		case <-next:
 		case <-ctx.Done():
+			l.mu.Lock()
+			w.moving = false
+			l.mu.Unlock()
 			return ctx.Err()
 		}
 	}
@@ -87,7 +95,7 @@ func (w *Writer) move(ctx context.Context, to *Lane) error {
 	l.sessions--
 	to.sessions++
 	l.d.mu.Unlock()
-	w.lane, w.last = to, 0
+	w.lane, w.last = to, w.apart
 	l.d.m.demoted.Inc()
 	l.d.log.Warn("a writer goes on sending records that QuestDB refuses; it is on a lane of its own now, and slower", "remote", w.remote)
 	return nil
