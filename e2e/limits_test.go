@@ -226,3 +226,16 @@ func portOf(t *testing.T, addr string) int {
 	}
 	return port
 }
+
+// TestPoolOfTwoQuiet has the smallest pool where refusals are hidden: the lane's connection, and
+// one place for all that has to be proven meanwhile.
+func TestPoolOfTwoQuiet(t *testing.T) {
+	t.Parallel()
+	key := newKey(t, "two")
+	db := questdb.Start(t, questdb.Options{Keys: []*auth.Key{key}})
+	p := proxytest.Start(t, proxytest.EnvFor(key, db.ILP()).With("ILP_PATH_CHECK", "off", "ILP_POOL_MAX", "2", "ILP_CONFIRM_INTERVAL", "1s"))
+	p.Send(numbered("two", 0, 100))
+	allSettled(p, arrive)
+	checkNumbered(t, db, "two", 1, 100)
+	p.Stop(30 * time.Second)
+}

@@ -36,8 +36,10 @@ key: it connects as a writer does.
 A line that cannot be read, or whose record is not whole, is named, and the rest
 is sent; the exit code is 1 then. If the connection fails, nobody knows what of
 that had arrived: sending the file again may make rows twice, unless the table
-has DEDUP UPSERT KEYS. QuestDB acknowledges nothing, so what it refuses once more
-is in the proxy's file again. Move the file away before, or its records stay in
+has DEDUP UPSERT KEYS. So may a record that came again and was refused then, as
+of a table of which a column's type was changed meanwhile: it may be in QuestDB
+from before. QuestDB acknowledges nothing, so what it refuses once more is in the
+proxy's file again. Move the file away before, or its records stay in
 it beside those. With --settled it waits until the proxy knows that they are in
 QuestDB.`,
 		Example: `  mv rejected.jsonl again.jsonl && questdb-ilp-proxy replay again.jsonl

@@ -354,12 +354,28 @@ func (p *instance) end(signals <-chan os.Signal) (exitCode int) {
 		}
 		return ExitFailure
 	}
+	outcome, attrs := delivered(p.lanes.Counts(), received)
 	if impatient.Load() {
-		p.log.Warn("ended by a second signal; everything that was accepted is delivered", "received", received)
+		p.log.Warn("ended by a second signal; "+outcome, attrs...)
 		return ExitFailure
 	}
-	p.log.Info("ended; everything that was accepted is delivered", "received", received)
+	p.log.Info("ended; "+outcome, attrs...)
 	return ExitOK
+}
+
+// delivered says in a sentence what became of all that was received, where nothing is left.
+func delivered(c delivery.Counts, received int64) (outcome string, attrs []any) {
+	attrs = []any{"received", received}
+	if c.Rejected > 0 {
+		attrs = append(attrs, "rejected", int64(c.Rejected))
+	}
+	switch {
+	case c.Uncertain > 0:
+		return "everything that was accepted was sent once; of some records it is not known whether QuestDB has them", append(attrs, "uncertain", int64(c.Uncertain))
+	case c.Rejected > 0:
+		return "everything that was accepted is delivered, but for the records that were rejected", attrs
+	}
+	return "everything that was accepted is delivered", attrs
 }
 
 // close ends whatever is left, and waits for it.

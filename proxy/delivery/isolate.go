@@ -300,13 +300,15 @@ func (l *Lane) condemn(ctx context.Context, addr string, control []byte, records
 // after a pause.
 func (l *Lane) refusesAll(ctx context.Context, addr string, culprit suspect) {
 	now := time.Now()
-	if table, ok := ilp.Table(culprit.record); ok {
+	table, ok := ilp.Table(culprit.record)
+	if ok {
 		l.d.refusals.nothingTaken(table, now)
 	}
 	l.d.refusing.Store(now.UnixNano())
 	l.d.limiter.Log(ctx, slog.LevelWarn, "refuses everything",
-		"QuestDB refuses every record that is tried; keeping them all and trying again (is its disk full, or are its file handles used up? see its log)",
-		slog.Int("lane", l.id), slog.String("server", addr))
+		"QuestDB refuses every record that is tried; keeping them all and trying again (is its disk full, or are its file handles used up? see its log. "+
+			"Or is it this table's records, with no others to compare them with? It shows as soon as others are accepted)",
+		slog.Int("lane", l.id), slog.String("server", addr), slog.String("table", table))
 	l.trouble.outage()
 }
 

@@ -191,7 +191,7 @@ func (p *Page) judge(r *Report, s Snapshot) {
 		set(bad, "Not delivering", s.Problem)
 	case late && r.PerSecond.SettledRecords == 0:
 		set(bad, "Not delivering", fmt.Sprintf("QuestDB can be reached, but nothing was settled lately, and the oldest record has waited for %s. "+
-			"See what the lanes wait for, and QuestDB's own log: its disk may be full.", duration(r.Behind.OldestSeconds)))
+			"See what the lanes wait for, and QuestDB's own log: its disk may be full, or it refuses the only records that come.", duration(r.Behind.OldestSeconds)))
 	case r.Behind.Unsaved > 0:
 		set(bad, "Rejected records cannot be saved", "They wait in memory, and so do their writers. Check ILP_REJECTED_FILE, its folder and its disk.")
 	case r.Behind.HeldBack > 0:

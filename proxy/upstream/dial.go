@@ -298,6 +298,9 @@ func (p *Pool) handshakeFailure(ctx context.Context, addr string, key *auth.Key,
 		f.sentence = fmt.Sprintf("wrong credentials: QuestDB at %s refused key id %q; check the key id, the private key, "+
 			"and that QuestDB's auth.txt has this id with the x and y of this key (and was read: it is only at QuestDB's start)",
 			addr, key.ID())
+		if last := p.handshakes.lastOK(addr); !last.IsZero() {
+			f.sentence += fmt.Sprintf("; or it is shutting down, for it accepted one %v ago", max(time.Since(last).Round(time.Second), time.Second))
+		}
 	case errors.Is(err, auth.ErrNoChallenge):
 		f.kind = kindNoChallenge
 		f.sentence = fmt.Sprintf("no challenge within %v from %s: the server is full (line.tcp.net.connection.limit), stuck, "+

@@ -32,6 +32,13 @@ type handshakes struct {
 	latest map[string]Handshake
 }
 
+// lastOK returns when a handshake with addr succeeded last; zero if none has, as far as is known.
+func (h *handshakes) lastOK(addr string) time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.latest[addr].LastOK
+}
+
 func (h *handshakes) note(addr string, k kind, reason string, took time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
