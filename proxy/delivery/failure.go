@@ -45,7 +45,7 @@ func (l *Lane) failed(ctx context.Context, conn Conn, s *segment, err error) {
 	l.interval = firstInterval
 	lives := l.d.lives(ctx, conn.Addr(), w, ended)
 	if !w.Some() || w.Gone() {
-		l.d.paths.forget(conn.Addr()) // all connections ended: something else may be between now
+		l.d.paths.away(conn.Addr())
 	}
 	w.Release() // what follows may take long
 

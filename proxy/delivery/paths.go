@@ -111,6 +111,7 @@ type pathEntry struct {
 	// was put off: a machine that is very busy may look like something else for once.
 	again time.Time
 	wait  time.Duration
+	found time.Time // when it was found out last
 }
 
 func newPathEntry() *pathEntry { return &pathEntry{turn: make(chan struct{}, 1), path: hidden} }
@@ -177,7 +178,7 @@ func (p *paths) findOut(ctx context.Context, addr string, e *pathEntry) {
 		p.say(addr, found)
 		e.wait = 0
 	}
-	e.path, e.ok = found, true
+	e.path, e.ok, e.found = found, true, time.Now()
 	e.putOff(hiddenAgain)
 }
 
@@ -200,6 +201,19 @@ func (p *paths) prepare(addr string) {
 	p.known[addr] = e
 	e.turn <- struct{}{}
 	p.d.watchers.Go(func() { p.findOut(p.d.ctx, addr, e) })
+}
+
+// away says that no connection to the server at addr is left, although it answers: something
+// else may be between now. With a small pool, or while a refused record is looked for, that
+// may be so again and again.
+func (p *paths) away(addr string) {
+	p.mu.Lock()
+	e := p.known[addr]
+	old := e != nil && e.ok && time.Since(e.found) > hiddenAgain
+	p.mu.Unlock()
+	if old {
+		p.forget(addr)
+	}
 }
 
 // forget has the path to addr be found out again.

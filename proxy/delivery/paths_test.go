@@ -134,7 +134,7 @@ func TestRelayComes(t *testing.T) {
 		s := newSimServer(1)
 		d := newDispatcher(t, s, Options{Lanes: 2, ConfirmInterval: time.Second})
 		stop := writeAlong(t, d, 2, 100*time.Millisecond, "t n=1i\n", 1)
-		<-time.After(10 * time.Second)
+		<-time.After(2 * hiddenAgain)
 		if p := d.paths.check(t.Context(), "sim:9009"); !p.resets {
 			t.Fatalf("the path is %v", p)
 		}

@@ -11,9 +11,9 @@ const (
 	// quietTime is how long a refusing server needs at most to close, where we
 	// must wait for that: it takes 20 to 60 ms. It is more if the server is slow.
 	quietTime = 250 * time.Millisecond
-	// segmentQuiet is how long a segment is quiet at least. Nobody waits for it but who
-	// wants to know what is settled, so there is time for a server that has just become slow.
-	segmentQuiet = 4 * quietTime
+	// segmentQuiet is how long a segment is quiet at least. It carries more than a trial, and
+	// there are fewer of them, so there is time for a server that has just become slow.
+	segmentQuiet = 2 * quietTime
 	// quietMax is the longest quiet time. Some relays end a connection that is quiet for
 	// longer, and that would look like a refusal.
 	quietMax = 4 * time.Second
