@@ -19,10 +19,12 @@ const (
 	quietMax = 4 * time.Second
 	// refusalTime is a little more than those 20 to 60 ms.
 	refusalTime = 100 * time.Millisecond
-	// unlikeBy is by how much two FINs in the same circumstances may differ in time, or by
-	// a quarter: a new table takes 13 to 30 ms, and a busy machine some more. quietTimes is
-	// how many times that difference the quiet time has to be else.
+	// unlikeBy is by how much a FIN may come later than usual, or by a quarter: a new table takes
+	// 13 to 30 ms, and a busy machine some more. What is usual is close to the least, so it must
+	// not come sooner by more than soonerBy, or an eighth. quietTimes is how many times that
+	// difference the quiet time has to be else.
 	unlikeBy   = 150 * time.Millisecond
+	soonerBy   = 20 * time.Millisecond
 	quietTimes = 16
 	// patientProofs is how often an answer may be missing before somebody is told.
 	patientProofs = 3
@@ -169,15 +171,15 @@ func (p *paths) ended(c carried, path path, took time.Duration, was pace) error 
 	if !path.hides() && !c.trials() {
 		return nil
 	}
-	unlike, enough := was.usual-took, min(quietTimes*took, c.longest())
+	unlike, most, enough := was.usual-took, max(soonerBy, was.usual/8), min(quietTimes*took, c.longest())
 	if unlike < 0 {
-		unlike = -unlike
+		unlike, most = -unlike, max(unlikeBy, was.usual/4)
 		enough = min(quietTimes*unlike, c.longest())
 	}
 	next := was
 	var err error
 	switch {
-	case unlike <= max(unlikeBy, was.usual/4):
+	case unlike <= most:
 		next.quiet = max(was.least, 2*took, was.quiet*7/8)
 		if next.usual = min(took, was.usual+(took-was.usual)/8); was.usual == 0 {
 			next.usual = took // nothing was known yet
