@@ -20,9 +20,9 @@ const (
 	// refusalTime is a little more than those 20 to 60 ms.
 	refusalTime = 100 * time.Millisecond
 	// unlikeBy is by how much a FIN may come later than usual, or by a quarter: a new table takes
-	// 13 to 30 ms, and a busy machine some more. What is usual is close to the least, so it must
-	// not come sooner by more than soonerBy, or an eighth. quietTimes is how many times that
-	// difference the quiet time has to be else.
+	// 13 to 30 ms, and a busy machine some more. soonerBy is by how much it may come sooner than
+	// ever, or by an eighth. quietTimes is how many times the difference, or a FIN that is
+	// so soon, the quiet time has to be else.
 	unlikeBy   = 150 * time.Millisecond
 	soonerBy   = 20 * time.Millisecond
 	quietTimes = 16
@@ -128,6 +128,8 @@ type pace struct {
 	quiet time.Duration
 	// usual is how long it takes then to read the padding and to close.
 	usual time.Duration
+	// soonest is the shortest time that took lately.
+	soonest time.Duration
 	// least is how long to wait at least, because less was not enough; see doubt.
 	least time.Duration
 }
@@ -137,7 +139,8 @@ type pace struct {
 func (p *paths) pace(c carried) pace {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	other := p.paces[carried{c.addr, ofTrials}].usual
+	trials := p.paces[carried{c.addr, ofTrials}]
+	other := trials.usual
 	if c.trials() {
 		for of, pace := range p.paces {
 			if of.addr == c.addr && !of.trials() {
@@ -147,7 +150,7 @@ func (p *paths) pace(c carried) pace {
 	}
 	known, ok := p.paces[c]
 	if !ok {
-		known.usual = other // the path check's, at least
+		known.usual, known.soonest = other, trials.soonest // the path check's, at least
 	}
 	if !ok || c.trials() {
 		known.quiet = max(known.quiet, 4*other)
@@ -171,11 +174,13 @@ func (p *paths) ended(c carried, path path, took time.Duration, was pace) error 
 	if !path.hides() && !c.trials() {
 		return nil
 	}
-	unlike, most, enough := was.usual-took, max(soonerBy, was.usual/8), min(quietTimes*took, c.longest())
-	if unlike < 0 {
-		unlike, most = -unlike, max(unlikeBy, was.usual/4)
-		enough = min(quietTimes*unlike, c.longest())
+	// A refusal takes its time, too.
+	unlike, most, enough := was.soonest-took, max(soonerBy, was.soonest/8), quietTimes*max(took, refusalTime)
+	if took > was.usual {
+		unlike, most = took-was.usual, max(unlikeBy, was.usual/4)
+		enough = quietTimes * unlike
 	}
+	enough = min(enough, c.longest())
 	next := was
 	var err error
 	switch {
@@ -184,8 +189,11 @@ func (p *paths) ended(c carried, path path, took time.Duration, was pace) error 
 		if next.usual = min(took, was.usual+(took-was.usual)/8); was.usual == 0 {
 			next.usual = took // nothing was known yet
 		}
+		if next.soonest = min(took, was.soonest+(took-was.soonest)/64); was.soonest == 0 {
+			next.soonest = took
+		}
 	case was.quiet >= enough || !path.hides():
-		next.usual = took
+		next.usual, next.soonest = took, took
 	default:
 		next.quiet = enough
 		err = errUnusualFIN

@@ -112,6 +112,26 @@ func TestPaceConverges(t *testing.T) {
 	}
 }
 
+// TestRefusalIsSooner has a server that always takes as long for the padding; a FIN that comes
+// sooner is no answer to ours, even if the server was quiet for long beside what it took.
+func TestRefusalIsSooner(t *testing.T) {
+	for _, took := range []time.Duration{5 * time.Millisecond, 30 * time.Millisecond, 100 * time.Millisecond} {
+		p := paths{paces: map[carried]pace{}}
+		segment := carried{addr: "x"}
+		for range 10 {
+			if err := p.ended(segment, path{}, 136*time.Millisecond, p.pace(segment)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if p.ended(segment, path{}, took, p.pace(segment)) == nil {
+			t.Errorf("a FIN after %v is as usual", took)
+		}
+		if err := p.ended(segment, path{}, took, p.pace(segment)); err != nil {
+			t.Errorf("the server is not believed to be faster after a long quiet time: %v", err)
+		}
+	}
+}
+
 // TestRelayEndsWhatIsQuiet has a relay that ends a connection on which nothing came for some
 // seconds, and a server that is slow to close for a while: the quiet time gets longer for that,
 // and must not become as long as what the relay allows.

@@ -47,6 +47,11 @@ func (d *Dispatcher) tryOnce(ctx context.Context, addr string, records []byte, p
 	conn.Discard() // the proof of life may need its place
 	switch {
 	case end.Clean():
+		// What padding alone takes is what others are compared with: not if it was
+		// because the server went away.
+		if len(records) == 0 && !d.lives(ctx, addr, w, time.Now()) {
+			return broken, errNotProven
+		}
 		if err := d.paths.ended(c, p, end.At.Sub(padded), pace); err != nil {
 			return broken, err
 		}
