@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -32,10 +33,12 @@ const (
 type relay struct {
 	name string
 	addr string // where writers connect
-	cmd  *exec.Cmd
-	log  string // its file of standard output and error
-	done chan struct{}
-	free func() // gives the ports back
+	// admin is where a proxy serves its metrics.
+	admin string
+	cmd   *exec.Cmd
+	log   string // its file of standard output and error
+	done  chan struct{}
+	free  func() // gives the ports back
 }
 
 func (r *relay) pid() int {
@@ -169,7 +172,15 @@ func (b *bench) startToSink(ctx context.Context, name string) (*relay, error) {
 	case nginx:
 		return b.startNginx(ctx)
 	case proxy, otherProxy:
-		return b.startProxy(ctx, name, b.sink.auth)
+		r, err := b.startProxy(ctx, name, b.sink.auth)
+		if err != nil {
+			return nil, err
+		}
+		if err := r.explored(ctx); err != nil {
+			r.stop()
+			return nil, err
+		}
+		return r, nil
 	default:
 		return &relay{name: direct, addr: b.sink.plain}, nil
 	}
@@ -186,11 +197,10 @@ func (b *bench) startProxy(ctx context.Context, name, target string) (*relay, er
 	if err != nil {
 		return nil, err
 	}
-	r := &relay{name: name, addr: loopback(ports[0]), free: release}
-	admin := loopback(ports[1])
+	r := &relay{name: name, addr: loopback(ports[0]), admin: loopback(ports[1]), free: release}
 	env := []string{
 		"ILP_LISTEN=tcp://" + r.addr, "ILP_UPSTREAM=tcp://" + target, "ILP_AUTH_JWK=" + string(jwk),
-		"ILP_BUFFER=256MiB", "ILP_ADMIN=" + admin, "ILP_LOG_LEVEL=warn",
+		"ILP_BUFFER=256MiB", "ILP_ADMIN=" + r.admin, "ILP_LOG_LEVEL=warn",
 	}
 	delivery := "ILP_DELIVERY=at-least-once"
 	if name != proxyALO {
@@ -206,7 +216,7 @@ func (b *bench) startProxy(ctx context.Context, name, target string) (*relay, er
 		if err := b.spawn(r, slices.Concat(env, []string{delivery}, set), binary, "serve"); err != nil {
 			return nil, err
 		}
-		err := r.ready(ctx, func() bool { return isReady(ctx, admin) })
+		err := r.ready(ctx, func() bool { return isReady(ctx, r.admin) })
 		if err != nil {
 			r.stop()
 			return nil, fmt.Errorf("%w; it says:\n%s", err, r.said())
@@ -229,17 +239,48 @@ const noDelivery = "ILP_LOG_FORMAT=auto"
 func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
 func isReady(ctx context.Context, admin string) bool {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/readyz", nil)
+	status, _ := get(ctx, admin, "/readyz")
+	return status == http.StatusOK
+}
+
+// exploreTime is how long a proxy may take for its path check; an older one has none.
+const exploreTime = 15 * time.Second
+
+// explored sends a row and waits until the proxy knows the path to the sink. That takes
+// seconds, once, since the sink refuses nothing, and the first confirmation waits for it.
+func (r *relay) explored(ctx context.Context) error {
+	conn, err := net.Dial("tcp", r.addr)
 	if err != nil {
-		return false
+		return r.failed(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("bench v=1i\n")); err != nil {
+		return r.failed(err)
+	}
+	deadline := time.Now().Add(exploreTime)
+	return r.ready(ctx, func() bool {
+		_, text := get(ctx, r.admin, "/metrics")
+		return strings.Contains(text, "questdb_ilp_proxy_path{") || time.Now().After(deadline)
+	})
+}
+
+// get fetches path from a proxy's admin address; status 0 if that failed.
+func get(ctx context.Context, admin, path string) (status int, text string) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+path, nil)
+	if err != nil {
+		return 0, ""
 	}
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {
-		return false
+		return 0, ""
 	}
 	defer resp.Body.Close()
-	return resp.StatusCode == http.StatusOK
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, ""
+	}
+	return resp.StatusCode, string(body)
 }
 
 // HAProxy's and nginx's settings are their defaults, but for two threads or

@@ -126,7 +126,7 @@ func (l *Lane) tookSegment(s *segment, addr string) {
 		return
 	}
 	writers := map[string]map[*Writer]bool{} // by table
-	l.walk(s.start, s.end, func(w *Writer, record []byte) {
+	l.walk(s.start, s.end, func(_, _ int64, w *Writer, record []byte) {
 		if table, ok := ilp.Table(record); ok {
 			if writers[table] == nil {
 				writers[table] = map[*Writer]bool{}

@@ -215,13 +215,13 @@ func (l *Lane) reject(from, to int64, why func(w *Writer, record []byte) (reason
 const walkAtOnce = 1 << 20
 
 // walk calls f for each record from one offset to another, with mu.
-func (l *Lane) walk(from, to int64, f func(w *Writer, record []byte)) {
+func (l *Lane) walk(from, to int64, f func(start, end int64, w *Writer, record []byte)) {
 	for more := true; more; {
 		more = false
 		l.mu.Lock()
 		stop := from + walkAtOnce
-		l.j.records(from, to, func(_, end int64, w *Writer, record []byte) bool {
-			f(w, record)
+		l.j.records(from, to, func(start, end int64, w *Writer, record []byte) bool {
+			f(start, end, w, record)
 			from = end
 			more = end >= stop
 			return !more

@@ -6,80 +6,106 @@ import "time"
 // until each of its records was looked for. w must be waiting for that, or gone, or it could
 // append something to this lane meanwhile; and nothing of it may be on its way, or what comes
 // behind would overtake it. It moves everything or, where the lane apart has no memory for
-// that, nothing, and reports whether nothing of w is left here. Only the lane's goroutine may
-// call it, while no connection carries anything.
-func (l *Lane) handOver(w *Writer) (done bool) {
+// that or has ended, nothing, and reports whether something moved. Only the lane's goroutine
+// may call it, while no connection carries anything.
+func (l *Lane) handOver(w *Writer) (moved bool) {
 	apart := l.d.apart
 	if apart == nil || l == apart {
 		return false
 	}
+	records, fills := l.pendingOf(w)
+	if len(records) == 0 {
+		return false
+	}
 	size := l.d.free.size
-	l.mu.Lock()
-	moved, sizes := l.pendingOf(w, size)
-	l.mu.Unlock()
-	for n := range sizes {
+	for n := range fills {
 		if !apart.share.TryAcquire(blockCost(size)) {
 			apart.share.Release(int64(n) * blockCost(size))
 			return false
 		}
 	}
-	for _, records := range sizes {
-		b := l.d.free.get()
-		n := 0
-		l.mu.Lock()
-		for _, h := range moved[:records] {
+	for i, rest := 0, records; i < len(fills); i++ {
+		f := &fills[i]
+		f.block = l.d.free.get()
+		l.mu.Lock() // not for all: sessions wait for it
+		for _, h := range rest[:f.records] {
 			p, _ := l.j.bytes(h.start, h.end)
-			n += copy(b.buf[n:], p)
+			f.n += copy(f.block.buf[f.n:], p)
 		}
 		l.mu.Unlock()
-		apart.mu.Lock()
-		apart.j.push(b)
-		apart.j.accept(w, n, records, time.Now())
-		end := apart.j.end
-		apart.flush()
-		apart.mu.Unlock()
-		l.mu.Lock()
-		for _, h := range moved[:records] {
-			l.j.dismiss(h.start, h.end)
-		}
-		l.j.clean()
-		moved = moved[records:]
-		w.apart, w.handed = end, len(moved) == 0
-		l.mu.Unlock()
-		done = len(moved) == 0
+		rest = rest[f.records:]
 	}
+	end, ok := apart.take(w, fills)
+	if !ok {
+		for _, f := range fills {
+			apart.release(f.block)
+		}
+		return false
+	}
+	l.mu.Lock()
+	for _, h := range records {
+		l.j.dismiss(h.start, h.end)
+	}
+	l.j.clean()
+	w.apart, w.handed = end, true
+	l.mu.Unlock()
 	l.progress.broadcast()
-	return done
+	return true
 }
 
-// pendingOf returns where the pending records of w are, and how many fit into each block of
-// size; nothing if they have to stay. The caller holds mu.
-func (l *Lane) pendingOf(w *Writer, size int) (records []hole, blocks []int) {
+// A fill is a block, and what is to be in it.
+type fill struct {
+	block      *Block
+	n, records int
+}
+
+// take appends records of w that are handed over, and returns the offset behind them. It
+// takes none once the lane has ended, as one does that has nothing to do in a drain.
+func (l *Lane) take(w *Writer, fills []fill) (end int64, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return 0, false
+	}
+	for _, f := range fills {
+		l.j.push(f.block)
+		l.j.accept(w, f.n, f.records, time.Now())
+	}
+	end = l.j.end
+	l.flush()
+	return end, true
+}
+
+// pendingOf returns where the pending records of w are, and how many fit into each block;
+// nothing if they have to stay.
+func (l *Lane) pendingOf(w *Writer) (records []hole, fills []fill) {
+	l.mu.Lock()
 	l.j.skip()
-	if !w.moving && !w.closed.Load() || l.j.carries(w) {
+	from, to := l.j.sent, l.j.end // w appends nothing behind
+	stay := !w.moving && !w.closed.Load() || l.j.carries(w)
+	l.mu.Unlock()
+	if stay {
 		return nil, nil
 	}
-	fits, room := true, 0
-	l.j.records(l.j.sent, l.j.end, func(start, end int64, of *Writer, record []byte) bool {
+	size := l.d.free.size
+	room := 0
+	l.walk(from, to, func(start, end int64, of *Writer, record []byte) {
 		if of != w {
-			return true
+			return
 		}
-		if fits = len(record) <= size; !fits {
-			return false
-		}
+		stay = stay || len(record) > size
 		if room < len(record) {
 			room = size
-			blocks = append(blocks, 0)
+			fills = append(fills, fill{})
 		}
 		room -= len(record)
-		blocks[len(blocks)-1]++
+		fills[len(fills)-1].records++
 		records = append(records, hole{start: start, end: end})
-		return true
 	})
-	if !fits {
+	if stay {
 		return nil, nil
 	}
-	return records, blocks
+	return records, fills
 }
 
 // carries reports whether a record of w is in flight or settling.

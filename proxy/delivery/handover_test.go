@@ -17,12 +17,7 @@ func TestNeighbourOfManyTables(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
 				f := newField(t, Options{Lanes: 2, ConfirmInterval: time.Second})
 				good, bad := f.d.NewWriter("10.0.0.1:5", nil), f.d.NewWriter("10.0.0.9:5", nil)
-				if f.d.mu.Lock(); bad.lane != good.lane {
-					bad.lane.sessions--
-					good.lane.sessions++
-					bad.lane = good.lane
-				}
-				f.d.mu.Unlock()
+				f.together(good, bad)
 				f.along(good, 100*time.Millisecond, func(n int) string { return goodRow("t", n) })
 				f.along(f.d.NewWriter("10.0.0.2:5", nil), 100*time.Millisecond, func(n int) string { return goodRow("other", n) })
 				f.pause(5 * time.Second)
@@ -58,4 +53,31 @@ func TestNeighbourOfManyTables(t *testing.T) {
 			})
 		})
 	}
+}
+
+// together puts w on the lane of other.
+func (f *field) together(other, w *Writer) {
+	f.d.mu.Lock()
+	defer f.d.mu.Unlock()
+	w.lane.sessions--
+	other.lane.sessions++
+	w.lane = other.lane
+}
+
+// TestHandOverWhileDraining: the lane apart ends at once in a drain if it has nothing to do,
+// and what is handed over to it then would stay there.
+func TestHandOverWhileDraining(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		f := newField(t, Options{Lanes: 2, ConfirmInterval: time.Second})
+		good, bad := f.d.NewWriter("10.0.0.1:5", nil), f.d.NewWriter("10.0.0.9:5", nil)
+		f.together(good, bad)
+		for n := range 100 {
+			f.send(good, goodRow("t", n))
+			f.send(bad, badRow(fmt.Sprint("own..", n), 0, n))
+		}
+		good.Close()
+		bad.Close()
+		f.stop()
+		f.drain()
+	})
 }

@@ -143,6 +143,12 @@ func (f *field) end() {
 	for deadline := time.Now().Add(time.Hour); time.Now().Before(deadline) && f.rejects.count() < int(f.bad.Load()); <-time.After(time.Second) {
 		f.send(last, fmt.Sprintf("last n=%di\n", f.good.Load()))
 	}
+	f.drain()
+}
+
+// drain has everything delivered and compares that with what was sent. No writer may go on.
+func (f *field) drain() {
+	f.t.Helper()
 	drainAll(f.t, f.d)
 	f.d.Close()
 	<-time.After(time.Minute) // what the server commits later

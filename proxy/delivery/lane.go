@@ -62,6 +62,8 @@ type Lane struct {
 	still sync.Cond
 	// verdicts are what became of settling segments; see confirm.go.
 	verdicts []verdict
+	// ended is set when nothing is left to do in a drain.
+	ended bool
 }
 
 // noLimit lets a connection take everything that is pending.
@@ -290,6 +292,7 @@ func (l *Lane) await(ctx context.Context) bool {
 		last := l.d.isDraining() // asked first: nothing comes after Drain, so what is seen then is all
 		l.mu.Lock()
 		pending, settled := !l.j.idle(), len(l.j.segments) == 0 && len(l.j.holes) == 0
+		l.ended = !pending && settled && last
 		l.mu.Unlock()
 		switch {
 		case ctx.Err() != nil:

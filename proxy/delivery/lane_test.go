@@ -331,7 +331,7 @@ func TestWalk(t *testing.T) {
 		w.Append(b, n, records)
 	}
 	want := 0
-	l.walk(0, l.j.end, func(_ *Writer, record []byte) {
+	l.walk(0, l.j.end, func(_, _ int64, _ *Writer, record []byte) {
 		if string(record) != goodRow("t", want) {
 			t.Fatalf("record %d is %q", want, record)
 		}
