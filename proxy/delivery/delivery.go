@@ -335,6 +335,7 @@ func (d *Dispatcher) Drain(ctx context.Context) (left, lost int64) {
 		d.cancel()
 		<-done
 	}
+	d.cancel() // a look at a path, or a trial, is for records to come
 	d.watchers.Wait()
 	return d.keepUndelivered()
 }

@@ -81,6 +81,30 @@ func TestSlowServerSkipsNothing(t *testing.T) {
 	})
 }
 
+// TestDrainLeavesAPathCheck: what only helps later records is not waited for.
+func TestDrainLeavesAPathCheck(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s := newSimServer(1)
+		s.relay = true
+		d := newDispatcher(t, s, Options{Lanes: 1, ConfirmInterval: time.Second})
+		d.paths.check(t.Context(), "sim:9009")
+		s.change(func() { s.reading = 1500 * time.Millisecond }) // so it takes seconds
+		<-time.After(hiddenAgain + time.Second)
+		made := s.made
+		d.paths.check(t.Context(), "sim:9009")
+		<-time.After(quietTime)
+		if s.made == made {
+			t.Fatal("it is not looked at again")
+		}
+		began := time.Now()
+		drainAll(t, d)
+		if took := time.Since(began); took > quietTime {
+			t.Errorf("a drain with nothing to do took %v", took)
+		}
+		<-time.After(checkLimit) // the server is still at it
+	})
+}
+
 // TestSkipperIsFoundOutAgain has a server that no longer goes on after a malformed record.
 func TestSkipperIsFoundOutAgain(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
