@@ -198,6 +198,12 @@ func (l *Lane) end(ctx context.Context, conn Conn, path path, largest, blanks in
 	}
 	l.trouble.slow = 0
 	took = end.At.Sub(began)
+	if path.hides() && pace.sooner(took) {
+		conn.Discard() // that may need its place
+		if l.d.isFaster(ctx, conn.Addr(), path, took) {
+			pace.soonest = took // the path check may have been on a busy machine
+		}
+	}
 	return who, took, l.d.paths.ended(c, path, took, pace)
 }
 

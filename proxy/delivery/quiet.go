@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 )
@@ -26,6 +27,8 @@ const (
 	unlikeBy   = 150 * time.Millisecond
 	soonerBy   = 20 * time.Millisecond
 	quietTimes = 16
+	// fasterLimit is how long to look at most whether a server is faster than it was.
+	fasterLimit = 5 * time.Second
 	// patientProofs is how often an answer may be missing before somebody is told.
 	patientProofs = 3
 	// unackedEvery is how often to look whether the server's kernel has all.
@@ -174,17 +177,15 @@ func (p *paths) ended(c carried, path path, took time.Duration, was pace) error 
 	if !path.hides() && !c.trials() {
 		return nil
 	}
-	// A refusal takes its time, too.
-	unlike, most, enough := was.soonest-took, max(soonerBy, was.soonest/8), quietTimes*max(took, refusalTime)
-	if took > was.usual {
-		unlike, most = took-was.usual, max(unlikeBy, was.usual/4)
-		enough = quietTimes * unlike
+	unlike, enough := was.sooner(took), quietTimes*max(took, refusalTime) // a refusal takes its time, too
+	if more := took - was.usual; more > max(unlikeBy, was.usual/4) {
+		unlike, enough = true, quietTimes*more
 	}
 	enough = min(enough, c.longest())
 	next := was
 	var err error
 	switch {
-	case unlike <= most:
+	case !unlike:
 		next.quiet = max(was.least, 2*took, was.quiet*7/8)
 		if next.usual = min(took, was.usual+(took-was.usual)/8); was.usual == 0 {
 			next.usual = took // nothing was known yet
@@ -196,10 +197,24 @@ func (p *paths) ended(c carried, path path, took time.Duration, was pace) error 
 		next.usual, next.soonest = took, took
 	default:
 		next.quiet = enough
-		err = errUnusualFIN
+		err = fmt.Errorf("%w (%v after its end, %v to %v before)", errUnusualFIN,
+			took.Round(time.Millisecond), was.soonest.Round(time.Millisecond), was.usual.Round(time.Millisecond))
 	}
 	p.learn(c, next)
 	return err
+}
+
+// sooner reports whether a FIN that took so long came sooner than the server's ever does.
+func (was pace) sooner(took time.Duration) bool {
+	return was.soonest-took > max(soonerBy, was.soonest/8)
+}
+
+// isFaster reports whether the server at addr closes within took now if nothing can be refused.
+func (d *Dispatcher) isFaster(ctx context.Context, addr string, p path, took time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, fasterLimit) // the pool may have no place for that
+	defer cancel()
+	answer, now, err := d.tryOnce(ctx, addr, nil, p)
+	return (answer == taken && err == nil || errors.Is(err, errUnusualFIN)) && now <= took+soonerBy
 }
 
 // cut says that a connection ended while it was quiet. That may be a refusal; but a relay

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"questdb-ilp-proxy/e2e/bubble"
 )
 
@@ -130,6 +132,28 @@ func TestRefusalIsSooner(t *testing.T) {
 			t.Errorf("the server is not believed to be faster after a long quiet time: %v", err)
 		}
 	}
+}
+
+// TestFasterThanThePathCheck has a server that was slow, as on a busy machine, when its path was
+// found out: that it is faster afterwards is no reason to send anything again.
+func TestFasterThanThePathCheck(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s := newSimServer(1)
+		s.relay, s.busy = true, 200*time.Millisecond
+		d := newDispatcher(t, s, Options{Lanes: 1, ConfirmInterval: time.Second})
+		d.paths.check(t.Context(), "sim:9009")
+		s.change(func() { s.busy = 0 })
+		w := d.NewWriter("w", nil)
+		for n := range 20 {
+			put(t, w, fmt.Sprintf("t n=%di\n", n))
+			<-time.After(time.Second)
+		}
+		drainAll(t, d)
+		d.Close()
+		if n := testutil.ToFloat64(d.m.replayed); n > 0 {
+			t.Errorf("%v records were sent again", n)
+		}
+	})
 }
 
 // TestRelayEndsWhatIsQuiet has a relay that ends a connection on which nothing came for some

@@ -19,17 +19,19 @@ const (
 // and says how that ended; an error means that there is no answer.
 func (d *Dispatcher) try(ctx context.Context, addr string, records []byte, p path) (a answer, err error) {
 	for range timesSeen {
-		if a, err = d.tryOnce(ctx, addr, records, p); !errors.Is(err, errUnusualFIN) {
+		if a, _, err = d.tryOnce(ctx, addr, records, p); !errors.Is(err, errUnusualFIN) {
 			break
 		}
 	}
 	return a, err
 }
 
-func (d *Dispatcher) tryOnce(ctx context.Context, addr string, records []byte, p path) (answer, error) {
+// tryOnce is try without a second attempt; took is the time from the padding to the end of
+// the connection.
+func (d *Dispatcher) tryOnce(ctx context.Context, addr string, records []byte, p path) (a answer, took time.Duration, err error) {
 	conn, err := d.o.Source.AcquireAddr(ctx, addr)
 	if err != nil {
-		return broken, err
+		return broken, 0, err
 	}
 	defer conn.Discard()
 	defer context.AfterFunc(ctx, conn.Discard)() // ends a write that waits
@@ -41,31 +43,32 @@ func (d *Dispatcher) tryOnce(ctx context.Context, addr string, records []byte, p
 	select {
 	case <-conn.Done():
 	case <-ctx.Done():
-		return broken, ctx.Err()
+		return broken, 0, ctx.Err()
 	}
 	end := conn.End()
+	took = end.At.Sub(padded)
 	conn.Discard() // the proof of life may need its place
 	switch {
 	case end.Clean():
 		// What padding alone takes is what others are compared with: not if it was
 		// because the server went away.
 		if len(records) == 0 && !d.lives(ctx, addr, w, time.Now()) {
-			return broken, errNotProven
+			return broken, took, errNotProven
 		}
-		if err := d.paths.ended(c, p, end.At.Sub(padded), pace); err != nil {
-			return broken, err
+		if err := d.paths.ended(c, p, took, pace); err != nil {
+			return broken, took, err
 		}
 		if len(records) > 0 {
 			d.evidence.took(addr, began)
 		}
-		return taken, nil
+		return taken, took, nil
 	case !d.lives(ctx, addr, w, time.Now()):
-		return broken, errNotProven
+		return broken, took, errNotProven
 	case complete && (end.Err == nil || !p.hides()):
-		return refused, nil
+		return refused, took, nil
 	}
 	// Where refusals do not end in a reset, a reset is no refusal.
-	return broken, nil
+	return broken, took, nil
 }
 
 // send writes records and the padding, half-closes, and reports whether all of that went
