@@ -1,7 +1,10 @@
 package e2e
 
 import (
+	"flag"
 	"os"
+	"runtime"
+	"strconv"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -14,6 +17,13 @@ func TestMain(m *testing.M) {
 	// Run again by startRelay: toxiproxy leaves goroutines behind.
 	if upstream := os.Getenv(relayEnv); upstream != "" {
 		relay(upstream)
+	}
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		// Most of a test is waiting for a server.
+		if err := f.Value.Set(strconv.Itoa(runtime.GOMAXPROCS(0) + 1)); err != nil {
+			panic(err)
+		}
 	}
 	goleak.VerifyTestMain(m)
 }
