@@ -42,6 +42,7 @@ func (l *Lane) handOver(w *Writer) (moved bool) {
 		}
 		return false
 	}
+	l.d.quarantine.version.Add(1) // that lane may have looked for what is held already
 	l.mu.Lock()
 	for _, h := range records {
 		l.j.dismiss(h.start, h.end)
