@@ -226,9 +226,14 @@ func TestHostileTables(t *testing.T) {
 		fmt.Fprintf(&b, "\xff%d,a=b c=1i\n", n)
 	}
 	began := time.Now()
-	p.Send(b.String())
+	w := p.Dial()
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		t.Fatal(err)
+	}
 	p.WaitMetric(2*arrive, proxytest.Equal(records), "records_rejected_total")
 	took := time.Since(began)
+	p.WaitMetric(arrive, proxytest.Equal(1), "writers_demoted_total") // though it is silent
+	w.Close()
 	l.end()
 	allSettled(p, arrive)
 	t.Logf("%d records set aside after %v, %v replayed", records, took.Round(time.Millisecond), p.Metric("records_replayed_total"))

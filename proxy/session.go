@@ -86,6 +86,7 @@ func newSession(srv *Server, conn net.Conn) (*session, error) {
 	now := time.Now()
 	s := &session{srv: srv, conn: conn, raw: raw, since: now, rate: newRate(now)}
 	s.out = srv.o.Dispatcher.NewWriter(remoteName(conn), s.disconnect)
+	s.out.OnDemoted(s.kick)
 	s.stamps = srv.newStamper()
 	s.receive = s.tryReceive // once: a method value allocates
 	return s, nil

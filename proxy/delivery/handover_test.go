@@ -30,26 +30,32 @@ func TestNeighbourOfManyTables(t *testing.T) {
 					}
 					f.send(bad, records...)
 				}
-				var worst time.Duration
-				for n := range 400 {
-					switch {
-					case !goes && n < 100:
-						burst()
-					case n == 0:
-						for range 50 {
-							burst()
+				woken := make(chan struct{}, 1)
+				bad.OnDemoted(func() { woken <- struct{}{} })
+				f.wg.Go(func() { // its session
+					for range 40 {
+						if burst(); !goes {
+							f.pause(100 * time.Millisecond)
 						}
-						bad.Close()
 					}
+					if goes {
+						bad.Close()
+						return
+					}
+					<-woken // it has nothing to send any more, and stays
+					_ = bad.Ready(f.ctx)
+				})
+				var worst time.Duration
+				for n := range 250 {
 					f.pause(100 * time.Millisecond)
 					if at, ok := good.lane.oldest(); ok && n > 200 {
 						worst = max(worst, time.Since(at))
 					}
 				}
+				f.end()
 				if t.Logf("%d refused records; the neighbour waited for at most %v after 20 s", refused, worst); worst > 3*time.Second {
 					t.Errorf("the neighbour waits for up to %v still", worst)
 				}
-				f.end()
 			})
 		})
 	}

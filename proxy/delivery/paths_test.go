@@ -38,9 +38,9 @@ func TestHiddenIsFoundOutAgain(t *testing.T) {
 			t.Fatalf("a relay is not seen: %v", p)
 		}
 		s.change(func() { s.relay = false })
-		made := s.made
-		if p := d.paths.check(t.Context(), "sim:9009"); !p.hides() || s.made != made {
-			t.Errorf("%v is known of the path at once, after %d connections", p, s.made-made)
+		made := s.connections()
+		if p := d.paths.check(t.Context(), "sim:9009"); !p.hides() || s.connections() != made {
+			t.Errorf("%v is known of the path at once, after %d connections", p, s.connections()-made)
 		}
 		<-time.After(hiddenAgain + time.Second)
 		if p := d.paths.check(t.Context(), "sim:9009"); !p.hides() {
@@ -50,9 +50,9 @@ func TestHiddenIsFoundOutAgain(t *testing.T) {
 		if p := d.paths.check(t.Context(), "sim:9009"); !p.resets {
 			t.Errorf("%v is known of the path a minute later", p)
 		}
-		made = s.made
+		made = s.connections()
 		<-time.After(2 * hiddenAgainMax)
-		if d.paths.check(t.Context(), "sim:9009"); s.made != made {
+		if d.paths.check(t.Context(), "sim:9009"); s.connections() != made {
 			t.Error("that resets are seen is found out again")
 		}
 	})
@@ -68,11 +68,11 @@ func TestSlowServerSkipsNothing(t *testing.T) {
 		defer d.Close()
 		d.paths.check(t.Context(), "sim:9009")
 		s.change(func() { s.reading = 1500 * time.Millisecond })
-		made := s.made
+		made := s.connections()
 		<-time.After(hiddenAgain + time.Second)
 		d.paths.check(t.Context(), "sim:9009")
 		<-time.After(checkLimit + time.Second)
-		if s.made == made {
+		if s.connections() == made {
 			t.Fatal("it was not looked at")
 		}
 		if p := d.paths.check(t.Context(), "sim:9009"); !p.hides() {
@@ -90,10 +90,10 @@ func TestDrainLeavesAPathCheck(t *testing.T) {
 		d.paths.check(t.Context(), "sim:9009")
 		s.change(func() { s.reading = 1500 * time.Millisecond }) // so it takes seconds
 		<-time.After(hiddenAgain + time.Second)
-		made := s.made
+		made := s.connections()
 		d.paths.check(t.Context(), "sim:9009")
 		<-time.After(quietTime)
-		if s.made == made {
+		if s.connections() == made {
 			t.Fatal("it is not looked at again")
 		}
 		began := time.Now()
@@ -135,12 +135,12 @@ func TestFailedCheckIsPutOff(t *testing.T) {
 		defer d.Close()
 		checks, waited := 0, time.Duration(0)
 		for range 600 {
-			made, began := s.made, time.Now()
+			made, began := s.connections(), time.Now()
 			if p := d.paths.check(t.Context(), "sim:9009"); !p.hides() {
 				t.Fatalf("the path is %v", p)
 			}
 			waited += time.Since(began)
-			if s.made > made {
+			if s.connections() > made {
 				checks++
 			}
 			<-time.After(time.Second)

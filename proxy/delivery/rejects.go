@@ -101,8 +101,8 @@ func (w *Writer) rejected(d *Dispatcher) {
 // countRefused counts a record that QuestDB refused; too many move the writer to
 // a lane apart.
 func (w *Writer) countRefused() {
-	if w.refused.Add(1) >= demoteAfter {
-		w.demoted.Store(true)
+	if w.refused.Add(1) >= demoteAfter && !w.demoted.Swap(true) && w.wake != nil {
+		w.wake()
 	}
 }
 

@@ -94,6 +94,13 @@ func (s *simServer) kill(polite bool) {
 
 func (s *simServer) start() { s.change(func() { s.up = true }) }
 
+// connections returns how many there were.
+func (s *simServer) connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.made
+}
+
 func (s *simServer) change(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -14,6 +14,7 @@ type Writer struct {
 	remote     string
 	born       time.Time
 	disconnect func()
+	wake       func()
 	closed     atomic.Bool
 
 	// strict is set once the writer sent a malformed record: from then on its
@@ -57,6 +58,10 @@ func (w *Writer) Close() {
 		w.lane.d.leave(w)
 	}
 }
+
+// OnDemoted has f be called, by another goroutine, once Ready has to be called although
+// nothing may come to be read: others wait for that. It is for before the first Append.
+func (w *Writer) OnDemoted(f func()) { w.wake = f }
 
 // Ready must be called before each read. It waits, while ctx lives, where the
 // writer has to change its lane: QuestDB refuses its records again and again, and
