@@ -26,9 +26,9 @@ type arrival struct {
 	at     time.Time
 }
 
-// add says that the records from offset on were accepted now.
+// add says that the records from offset on were accepted now, or at that time on another lane.
 func (a *arrivals) add(offset int64, now time.Time) {
-	if len(a.marks) > 0 && now.Sub(a.last) < a.gap {
+	if len(a.marks) > 0 && now.Sub(a.last).Abs() < a.gap {
 		return
 	}
 	switch len(a.marks) {

@@ -36,6 +36,18 @@ func TestArrivals(t *testing.T) {
 	}
 }
 
+// TestArrivalsFromAnotherLane has records come that were accepted before those in front of them.
+func TestArrivalsFromAnotherLane(t *testing.T) {
+	now := time.Now()
+	var a arrivals
+	for offset, at := range []time.Time{now, now.Add(-time.Minute), now.Add(time.Second)} {
+		a.add(int64(offset), at)
+		if got := a.at(int64(offset)); !got.Equal(at) {
+			t.Errorf("the record at %d came at %v, want %v", offset, got, at)
+		}
+	}
+}
+
 // TestArrivalsAfterOutage has ten hours pass in which nothing is settled, and then all be settled within a second.
 func TestArrivalsAfterOutage(t *testing.T) {
 	const every = 100 * time.Millisecond

@@ -58,7 +58,7 @@ func (l *Lane) confirm(ctx context.Context, conn Conn, s *segment) {
 			return
 		}
 	}
-	l.j.close(s)
+	l.d.m.records.Add(l.j.close(s))
 	largest, blanks := l.j.largest(s.start, s.end), s.blanks()
 	l.mu.Unlock()
 	l.set(laneClosing)

@@ -28,6 +28,7 @@ func (l *Lane) handOver(w *Writer) (moved bool) {
 		f := &fills[i]
 		f.block = l.d.free.get()
 		l.mu.Lock() // not for all: sessions wait for it
+		f.at = l.j.arrivals.at(rest[0].start)
 		for _, h := range rest[:f.records] {
 			p, _ := l.j.bytes(h.start, h.end)
 			f.n += copy(f.block.buf[f.n:], p)
@@ -54,10 +55,11 @@ func (l *Lane) handOver(w *Writer) (moved bool) {
 	return true
 }
 
-// A fill is a block, and what is to be in it.
+// A fill is a block, what is to be in it, and when the first of that came.
 type fill struct {
 	block      *Block
 	n, records int
+	at         time.Time
 }
 
 // take appends records of w that are handed over, and returns the offset behind them. It
@@ -70,7 +72,7 @@ func (l *Lane) take(w *Writer, fills []fill) (end int64, ok bool) {
 	}
 	for _, f := range fills {
 		l.j.push(f.block)
-		l.j.accept(w, f.n, f.records, time.Now())
+		l.j.accept(w, f.n, f.records, f.at)
 	}
 	end = l.j.end
 	l.flush()

@@ -205,12 +205,18 @@ func (j *journal) wrote(n int) int64 {
 }
 
 // close says that the connection was padded and half-closed. All that was
-// written must be whole records.
-func (j *journal) close(s *segment) {
+// written must be whole records. It returns how many of them were not counted yet:
+// those of a write that was cut just between two.
+func (j *journal) close(s *segment) (records int64) {
 	if s != j.last() || s.phase != open {
 		panic("delivery: only the open segment can be closed")
 	}
+	records = j.count(j.counted, j.sent)
+	s.records += records
+	j.sentRecords += records
+	j.counted = j.sent
 	s.phase = closing
+	return records
 }
 
 // finish says that the connection ended as it should: what it carried is

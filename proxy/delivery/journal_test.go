@@ -183,6 +183,28 @@ func journalLife(t *testing.T, rng *rand.Rand) {
 	}
 }
 
+// TestCutBetweenRecords has a connection take its last bytes up to the end of a record, but not
+// those of the next one, which is set aside: all are counted.
+func TestCutBetweenRecords(t *testing.T) {
+	const row = "t v=1i\n"
+	for _, forget := range []bool{false, true} {
+		j := &journal{store: store{free: func(*Block) {}}, forget: forget}
+		b := &Block{buf: []byte(row + row + "x")}
+		j.push(b)
+		j.accept(&Writer{}, 2*len(row), 2, time.Time{})
+		s := j.begin()
+		j.pending(noLimit)
+		if n := j.wrote(len(row)) + j.close(s); n != 1 || s.records != 1 {
+			t.Errorf("%d records were written, %d of them in the segment, want 1", n, s.records)
+		}
+		j.finish(s)
+		j.dismiss(int64(len(row)), int64(2*len(row)))
+		if n := j.prove(s); n != 1 || j.unsettled != 0 {
+			t.Errorf("%d records are settled, %d not, want 1 and 0", n, j.unsettled)
+		}
+	}
+}
+
 func TestJournalMisusePanics(t *testing.T) {
 	for name, misuse := range map[string]func(j *journal){
 		"write without a segment": func(j *journal) { j.wrote(1) },
