@@ -40,6 +40,7 @@ type packets struct {
 	drops  uint32   // what the kernel said last; its goroutine's
 	kept   bool     // somebody else has the socket too
 	half   chan time.Time
+	woken  atomic.Bool // read is to begin anew, although nothing came
 
 	remote string
 	since  time.Time
@@ -77,6 +78,7 @@ func (s *Server) ServeUDP(conn *net.UDPConn, kept bool) error {
 	_ = conn.SetReadBuffer(udpBuffer) // the kernel's own default does as well
 	p.out = s.o.Dispatcher.NewWriter(p.remote, func() {})
 	defer p.out.Close()
+	p.out.OnDemoted(p.wake)
 
 	if kept {
 		p.forgetDrops()
@@ -98,6 +100,12 @@ func (s *Server) ServeUDP(conn *net.UDPConn, kept bool) error {
 			continue
 		case errors.Is(err, net.ErrClosed):
 			return ErrServerClosed
+		case errors.Is(err, os.ErrDeadlineExceeded) && p.woken.Swap(false):
+			_ = conn.SetReadDeadline(time.Time{})
+			if len(p.half) > 0 { // a drain began meanwhile
+				_ = conn.SetReadDeadline(past)
+			}
+			continue
 		case s.ctx.Err() == nil && errors.Is(err, os.ErrDeadlineExceeded):
 			p.rest()
 			return ErrServerClosed
@@ -113,6 +121,12 @@ func (s *Server) ServeUDP(conn *net.UDPConn, kept bool) error {
 		case <-s.ctx.Done():
 		}
 	}
+}
+
+// wake has read begin anew: the writer has to change its lane.
+func (p *packets) wake() {
+	p.woken.Store(true)
+	_ = p.conn.SetReadDeadline(past)
 }
 
 // drain has the socket's queue read to its end, until half at the latest.
@@ -140,7 +154,8 @@ func (p *packets) rest() {
 	for ctx.Err() == nil {
 		// A past deadline would fail even where a datagram is there.
 		_ = p.conn.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
-		if err := p.read(ctx); errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
+		err := p.read(ctx)
+		if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) && !p.woken.Swap(false) {
 			return
 		}
 	}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strings"
 	"testing"
@@ -61,5 +62,38 @@ func TestEveryDatagramIsCounted(t *testing.T) {
 	}
 	if got, want := d.Left(), int64(read)*rows; got != want || srv.Records() != want {
 		t.Errorf("%d records are in the journal and %d were counted, of %v datagrams, which have %d", got, srv.Records(), read, want)
+	}
+}
+
+// TestWokenUDPGoesOn: a listener that is woken to change its lane reads on, and ends when it is to.
+func TestWokenUDPGoesOn(t *testing.T) {
+	d := delivery.New(delivery.Options{Source: away{}, Metrics: delivery.NewMetrics(prometheus.NewRegistry())})
+	defer d.Close()
+	srv := NewServer(Options{Dispatcher: d, Metrics: NewMetrics(prometheus.NewRegistry())})
+	defer srv.Close()
+	l, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.ServeUDP(l, false) }()
+	c, err := net.Dial("udp", l.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for n := range 3 {
+		send(t, c, "t v=1i\n")
+		await(t, "the datagram to be read", func() bool { return testutil.ToFloat64(srv.m.datagrams) == float64(n+1) })
+		srv.mu.Lock()
+		for p := range srv.packets {
+			p.wake()
+			await(t, "the listener to wake", func() bool { return !p.woken.Load() })
+		}
+		srv.mu.Unlock()
+	}
+	srv.Shutdown(t.Context())
+	if err := <-served; !errors.Is(err, ErrServerClosed) {
+		t.Errorf("it ended with %v", err)
 	}
 }
