@@ -22,6 +22,24 @@ func (away) Acquire(ctx context.Context) (delivery.Conn, error) {
 	return nil, ctx.Err()
 }
 
+// serveUDP has a server read datagrams into d; c sends them there, and served tells how it ended.
+func serveUDP(t *testing.T, d *delivery.Dispatcher) (srv *Server, c net.Conn, served chan error) {
+	t.Helper()
+	srv = NewServer(Options{Dispatcher: d, Metrics: NewMetrics(prometheus.NewRegistry())})
+	t.Cleanup(srv.Close)
+	l, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	served = make(chan error, 1)
+	go func() { served <- srv.ServeUDP(l, false) }()
+	if c, err = net.Dial("udp", l.LocalAddr().String()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return srv, c, served
+}
+
 // TestEveryDatagramIsCounted sends more than there is memory for, to a proxy that has
 // to end then: each datagram was read or is counted as dropped, and each record of
 // those that were read is in the journal, the end of one for which there was no
@@ -29,19 +47,7 @@ func (away) Acquire(ctx context.Context) (delivery.Conn, error) {
 func TestEveryDatagramIsCounted(t *testing.T) {
 	d := delivery.New(delivery.Options{Source: away{}, Memory: 256 << 10, Metrics: delivery.NewMetrics(prometheus.NewRegistry())})
 	defer d.Close()
-	srv := NewServer(Options{Dispatcher: d, Metrics: NewMetrics(prometheus.NewRegistry())})
-	defer srv.Close()
-	l, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- srv.ServeUDP(l, false) }()
-	c, err := net.Dial("udp", l.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	srv, c, served := serveUDP(t, d)
 
 	const sent, rows, row = 500, 3000, "full v=1i 1000000000\n"
 	if size := d.BlockSize(); rows*len(row) <= size {
@@ -69,19 +75,7 @@ func TestEveryDatagramIsCounted(t *testing.T) {
 func TestWokenUDPGoesOn(t *testing.T) {
 	d := delivery.New(delivery.Options{Source: away{}, Metrics: delivery.NewMetrics(prometheus.NewRegistry())})
 	defer d.Close()
-	srv := NewServer(Options{Dispatcher: d, Metrics: NewMetrics(prometheus.NewRegistry())})
-	defer srv.Close()
-	l, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- srv.ServeUDP(l, false) }()
-	c, err := net.Dial("udp", l.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	srv, c, served := serveUDP(t, d)
 	for n := range 3 {
 		send(t, c, "t v=1i\n")
 		await(t, "the datagram to be read", func() bool { return testutil.ToFloat64(srv.m.datagrams) == float64(n+1) })
