@@ -368,16 +368,16 @@ func (j *journal) oldest() (at time.Time, ok bool) {
 }
 
 // records calls f for each record from offset from, which must be where one
-// begins, to offset to, but those set aside, until f returns false. f may set
-// aside the record that it is called for.
+// begins, that begins before offset to, but those set aside, until f returns
+// false. f may set aside the record that it is called for.
 func (j *journal) records(from, to int64, f func(start, end int64, w *Writer, record []byte) bool) {
 	for from < to {
 		b, i := j.find(from)
 		if b == nil {
 			return
 		}
-		end := min(to, b.start+int64(b.spans[i].end))
-		for from < end {
+		end := b.start + int64(b.spans[i].end) // of records that are whole, wherever to is
+		for from < min(to, end) {
 			n := int64(firstRecord(b.buf[from-b.start : end-b.start]))
 			record := b.buf[from-b.start : from-b.start+n]
 			if !ilp.IsBlank(record) && !j.isHole(from) && !f(from, from+n, b.spans[i].w, record) {

@@ -183,6 +183,25 @@ func journalLife(t *testing.T, rng *rand.Rand) {
 	}
 }
 
+// TestRecordsAreWhole has a stretch of the journal end within a record: half of it would be
+// another one, that nobody sent.
+func TestRecordsAreWhole(t *testing.T) {
+	const rows = "t v=1i\nt v=23i\nt v=4i\n"
+	j := &journal{store: store{free: func(*Block) {}}}
+	j.push(&Block{buf: []byte(rows + "x")})
+	j.accept(&Writer{}, len(rows), 3, time.Time{})
+	for to := range int64(len(rows) + 1) {
+		got := ""
+		j.records(0, to, func(_, _ int64, _ *Writer, record []byte) bool {
+			got += string(record)
+			return true
+		})
+		if want := rows[:j.boundaryAfter(to)]; got != want {
+			t.Errorf("to %d: %q, want %q", to, got, want)
+		}
+	}
+}
+
 // TestCutBetweenRecords has a connection take its last bytes up to the end of a record, but not
 // those of the next one, which is set aside: all are counted.
 func TestCutBetweenRecords(t *testing.T) {
