@@ -127,7 +127,7 @@ func (l *Lane) tookSegment(s *segment, addr string) {
 	}
 	writers := map[string]map[*Writer]bool{} // by table
 	l.walk(s.start, s.end, func(_, _ int64, w *Writer, record []byte) {
-		if table, ok := ilp.Table(record); ok {
+		if table, ok := tableOf(record); ok {
 			if writers[table] == nil {
 				writers[table] = map[*Writer]bool{}
 			}

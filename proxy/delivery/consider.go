@@ -3,15 +3,13 @@ package delivery
 import (
 	"context"
 	"time"
-
-	"questdb-ilp-proxy/proxy/ilp"
 )
 
 // consider looks at the sources of a record that was refused alone: if so many of
 // them were in a row, and more of those that are pending are refused as well, the source
 // comes into quarantine. control is a record that was accepted, or nil: see compare.
 func (l *Lane) consider(ctx context.Context, addr string, refused suspect, control []byte) {
-	table, ok := ilp.Table(refused.record)
+	table, ok := tableOf(refused.record)
 	if !ok {
 		return
 	}
@@ -63,7 +61,7 @@ func (l *Lane) samples(s source) (some []suspect) {
 		if s.w != nil && s.w != w {
 			return true
 		}
-		if table, ok := ilp.Table(record); !ok || table != s.table {
+		if table, ok := tableOf(record); !ok || table != s.table {
 			return true
 		}
 		last = suspect{start: start, end: end}

@@ -53,7 +53,7 @@ func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
 	before, next, run := l.comparisons(culprit)
 	l.mu.Unlock()
 	p := l.trouble.against(addr, start)
-	table, hasTable := ilp.Table(culprit.record)
+	table, hasTable := tableOf(culprit.record)
 	if hasTable && p.needed == proofs && l.d.quarantine.closedForAll(table) {
 		p.needed = rounds // it is like the others of this table
 	}
@@ -111,7 +111,7 @@ func (l *Lane) isolate(ctx context.Context, addr string, start, end int64) {
 
 // inTrouble reports whether it may be the server that has trouble with x.
 func (l *Lane) inTrouble(x suspect) bool {
-	table, ok := ilp.Table(x.record)
+	table, ok := tableOf(x.record)
 	return ok && l.d.refusals.trouble(table, time.Now())
 }
 
@@ -129,7 +129,7 @@ func (l *Lane) roundsFor(x suspect) int {
 // then they are set aside. It ends at the first record that is accepted, and where they
 // are in quarantine: then the rest is set aside without.
 func (l *Lane) pursue(ctx context.Context, addr string, culprit suspect, control []byte) {
-	table, _ := ilp.Table(culprit.record)
+	table, _ := tableOf(culprit.record)
 	for culprit.w.refused.Load() >= demoteAfter && !l.d.quarantine.closed(culprit.w, table) {
 		if l.handOver(culprit.w) {
 			return
@@ -173,7 +173,7 @@ func (l *Lane) pursue(ctx context.Context, addr string, culprit suspect, control
 func (l *Lane) holds(ctx context.Context, addr string, records ...suspect) bool {
 	alone := l.d.alone(l)
 	for _, s := range records {
-		table, ok := ilp.Table(s.record)
+		table, ok := tableOf(s.record)
 		if !ok {
 			continue
 		}
@@ -300,10 +300,10 @@ func (l *Lane) condemn(ctx context.Context, addr string, control []byte, records
 // after a pause.
 func (l *Lane) refusesAll(ctx context.Context, addr string, culprit suspect) {
 	now := time.Now()
-	table, ok := ilp.Table(culprit.record)
-	if ok {
+	if table, ok := tableOf(culprit.record); ok {
 		l.d.refusals.nothingTaken(table, now)
 	}
+	table, _ := ilp.Table(culprit.record)
 	l.d.refusing.Store(now.UnixNano())
 	l.d.limiter.Log(ctx, slog.LevelWarn, "refuses everything",
 		"QuestDB refuses every record that is tried; keeping them all and trying again (is its disk full, or are its file handles used up? see its log. "+
@@ -331,7 +331,7 @@ func (l *Lane) comparisons(c suspect) (before []byte, next, run []suspect) {
 		})
 		before = append([]byte(nil), before...)
 	}
-	table, _ := ilp.Table(c.record)
+	table, _ := tableOf(c.record)
 	seen, tables := map[*Writer]bool{c.w: true}, map[string]bool{table: true}
 	var more []suspect
 	l.j.records(c.end, min(l.j.end, c.end+1<<20), func(start, end int64, w *Writer, record []byte) bool {
@@ -340,7 +340,7 @@ func (l *Lane) comparisons(c suspect) (before []byte, next, run []suspect) {
 			run = append(run, l.suspect(start, end))
 		case !seen[w]:
 			seen[w] = true
-			if table, _ := ilp.Table(record); !tables[table] {
+			if table, _ := tableOf(record); !tables[table] {
 				tables[table] = true
 				next = append(next, l.suspect(start, end))
 			} else if len(more) < longestRun {
@@ -359,7 +359,7 @@ func (l *Lane) try(ctx context.Context, addr string, p []byte) (answer, error) {
 	defer cancel()
 	began := time.Now()
 	answer, err := l.d.try(ctx, addr, p, l.d.paths.check(ctx, addr))
-	if table, ok := ilp.Table(p); ok && answer == taken && err == nil {
+	if table, ok := tableOf(p); ok && answer == taken && err == nil {
 		l.d.refusals.accepted(table, began)
 	}
 	return answer, err

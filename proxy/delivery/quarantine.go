@@ -318,7 +318,7 @@ func (q *quarantine) closedForAll(table string) bool {
 // held reports whether a record of w is to be set aside because of its source. Now
 // and then it has one tried, so that what is mended comes back.
 func (d *Dispatcher) held(w *Writer, record []byte) bool {
-	table, ok := ilp.Table(record)
+	table, ok := tableOf(record)
 	if !ok {
 		return false
 	}
@@ -359,7 +359,7 @@ func (l *Lane) sweep() {
 	l.swept = version
 	n := l.reject(0, noLimit, func(w *Writer, record []byte) (reason, detail string) {
 		if l.d.held(w, record) {
-			return rejected.ReasonTableRefused, tableDetail
+			return rejected.ReasonTableRefused, heldDetail(record)
 		}
 		return "", ""
 	})
@@ -369,4 +369,11 @@ func (l *Lane) sweep() {
 	}
 }
 
-const tableDetail = "QuestDB refused one record after the other of this table, and accepted others, so this one was not tried; see its log for why"
+// heldDetail says why record is set aside without a trial.
+func heldDetail(record []byte) string {
+	of := "of this table"
+	if table, _ := ilp.Table(record); !legalTable(table) {
+		of = "for tables whose names it does not allow, as this one's"
+	}
+	return "QuestDB refused one record after the other " + of + ", and accepted others, so this one was not tried; see its log for why"
+}

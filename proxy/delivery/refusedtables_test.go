@@ -63,6 +63,20 @@ func TestLegalTable(t *testing.T) {
 	}
 }
 
+// TestTableOf: illegal names are told apart by what is wrong with them, and that is illegal, too.
+func TestTableOf(t *testing.T) {
+	for name, fault := range map[string]string{
+		"cpu:1": ":", "cpu:2": ":", ".t": "..", "a..b": "..", "t.": ".", "\xff1": "\xff", `\ t`: " ", "a\x01": "\x01",
+	} {
+		if got, ok := tableOf([]byte(name + " v=1i\n")); got != fault || !ok || legalTable(got) {
+			t.Errorf("%q counts as %q, %v; want %q, which is not legal", name, got, ok, fault)
+		}
+	}
+	if got, ok := tableOf([]byte("my\\ table v=1i\n")); got != "my table" || !ok {
+		t.Errorf("a legal name counts as %q, %v", got, ok)
+	}
+}
+
 // TestTrouble has nothing taken beside records for one table: that tells against the
 // server where it is another one's record that is judged, and for a while; or the same
 // one's, once it has taken something again.

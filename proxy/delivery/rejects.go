@@ -184,7 +184,7 @@ func (w *Writer) Check(record []byte) (reason, detail string) {
 		}
 	}
 	if d.quarantine.watching() && d.held(w, record) {
-		return rejected.ReasonTableRefused, tableDetail
+		return rejected.ReasonTableRefused, heldDetail(record)
 	}
 	return "", ""
 }
