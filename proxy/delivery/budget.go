@@ -106,6 +106,14 @@ func (s *Share) TryAcquire(n int64) bool {
 	return s.waiters.Len() == 0 && s.take(n)
 }
 
+// TryTransfer is TryAcquire for what another share holds and gives back before long: it counts
+// what s may hold at most for nothing.
+func (s *Share) TryTransfer(n int64) bool {
+	s.b.mu.Lock()
+	defer s.b.mu.Unlock()
+	return s.takeFree(n)
+}
+
 // Acquire takes n bytes, waiting for them in order of arrival among those of
 // the same share. It fails only when ctx ends, with ctx's error.
 func (s *Share) Acquire(ctx context.Context, n int64) error {
@@ -163,13 +171,17 @@ func (s *Share) Release(n int64) {
 	s.b.grant()
 }
 
-// take moves n bytes to s if that leaves every other share its guarantee. The
-// caller holds the mutex, here and below.
+// take moves n bytes to s if s may hold them, and that leaves every other share its
+// guarantee. The caller holds the mutex, here and below.
 func (s *Share) take(n int64) bool {
+	return (s.most == 0 || s.used+n <= s.most) && s.takeFree(n)
+}
+
+func (s *Share) takeFree(n int64) bool {
 	b := s.b
 	held := max(s.guarantee-s.used, 0)
 	still := max(s.guarantee-s.used-n, 0)
-	if b.used+n+b.spare-held+still > b.limit || s.most > 0 && s.used+n > s.most {
+	if b.used+n+b.spare-held+still > b.limit {
 		return false
 	}
 	s.used += n

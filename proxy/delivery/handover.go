@@ -19,7 +19,7 @@ func (l *Lane) handOver(w *Writer) (moved bool) {
 	}
 	size := l.d.free.size
 	for n := range fills {
-		if !apart.share.TryAcquire(blockCost(size)) {
+		if !apart.share.TryTransfer(blockCost(size)) {
 			apart.share.Release(int64(n) * blockCost(size))
 			return false
 		}

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -93,6 +94,42 @@ func TestFloodOfIllegalNames(t *testing.T) {
 		}
 		f.end()
 		if t.Logf("the neighbour waited for at most %v after 20 s, %d records were not tried", worst, f.bulk()); worst > 3*time.Second {
+			t.Errorf("the neighbour waits for up to %v still", worst)
+		}
+	})
+}
+
+// TestHandOverOfMuch has a writer send more refused records than the lane apart may take from
+// writers, each of a table of its own.
+func TestHandOverOfMuch(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		f := newField(t, Options{Lanes: 2, ConfirmInterval: time.Second, Memory: 16 << 20})
+		good, bad := f.d.NewWriter("10.0.0.1:5", nil), f.d.NewWriter("10.0.0.9:5", nil)
+		third := f.d.NewWriter("10.0.0.3:5", nil)
+		f.together(good, bad)
+		f.together(good, third)
+		f.along(good, 100*time.Millisecond, func(n int) string { return goodRow("t", n) })
+		f.along(third, 100*time.Millisecond, func(n int) string { return goodRow("third", n) })
+		f.along(f.d.NewWriter("10.0.0.2:5", nil), 100*time.Millisecond, func(n int) string { return goodRow("other", n) })
+		f.pause(5 * time.Second)
+		const size = 8 << 10 // bytes of a record, or some more
+		long := strings.Repeat("x", size)
+		f.wg.Go(func() {
+			for n := range int(f.d.apart.share.most * 3 / 2 / size) {
+				f.send(bad, badRow(fmt.Sprint("own", n, long), 0, n))
+				f.pause(5 * time.Millisecond)
+			}
+			bad.Close()
+		})
+		var worst time.Duration
+		for n := range 60 {
+			f.pause(time.Second)
+			if at, ok := good.lane.oldest(); ok && n > 30 {
+				worst = max(worst, time.Since(at))
+			}
+		}
+		f.end()
+		if t.Logf("the neighbour waited for at most %v after 30 s", worst); worst > 3*time.Second {
 			t.Errorf("the neighbour waits for up to %v still", worst)
 		}
 	})
