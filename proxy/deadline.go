@@ -87,14 +87,14 @@ func (s *session) timeout() (reason string, over bool) {
 		}
 		// Woken early, or within a record, or in the very moment in which
 		// something arrived: go on.
-		return endDrain, !now.Before(s.armed) && !s.scan.MidRecord() && !s.readable()
+		return endDrain, !now.Before(s.armed) && !s.scan.MidRecord() && !readable(s.raw)
 	case s.srv.o.IdleTimeout == 0:
 		s.setDeadline(time.Time{})
 		return "", false
 	case now.Sub(s.lastRead) < s.srv.o.IdleTimeout:
 		s.setDeadline(s.lastRead.Add(s.srv.o.IdleTimeout))
 		return "", false
-	case s.readable():
+	case readable(s.raw):
 		// It was the proxy that did not read: its memory was full.
 		s.lastRead = now
 		s.setDeadline(now.Add(s.srv.o.IdleTimeout))
@@ -105,10 +105,10 @@ func (s *session) timeout() (reason string, over bool) {
 	return endIdle, true
 }
 
-// readable reports whether bytes or an end are there to be read.
-func (s *session) readable() (yes bool) {
+// readable reports whether bytes, an end or a datagram are there to be read.
+func readable(conn syscall.RawConn) (yes bool) {
 	var p [1]byte
-	err := s.raw.Control(func(fd uintptr) {
+	err := conn.Control(func(fd uintptr) {
 		_, _, err := syscall.Recvfrom(int(fd), p[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		yes = err == nil
 	})

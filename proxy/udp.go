@@ -41,6 +41,7 @@ type packets struct {
 	kept   bool     // somebody else has the socket too
 	half   chan time.Time
 	woken  atomic.Bool // read is to begin anew, although nothing came
+	ending bool        // only what is queued is to be read; its goroutine's
 
 	remote string
 	since  time.Time
@@ -151,15 +152,24 @@ func (p *packets) rest() {
 		ctx, cancel = context.WithDeadline(ctx, half)
 		defer cancel()
 	}
+	p.ending = true
 	for ctx.Err() == nil {
-		// A past deadline would fail even where a datagram is there.
-		_ = p.conn.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
 		err := p.read(ctx)
-		if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) && !p.woken.Swap(false) {
+		if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) && !p.woken.Swap(false) && !p.queued() {
 			return
 		}
 	}
 	p.abandon()
+}
+
+// lastWait is how long, at the end, the next datagram may take: someone may still be sending.
+const lastWait = 10 * time.Millisecond
+
+// queued reports whether there is a datagram to read: with a deadline that has passed, reading
+// fails even then, and on a machine that stalls any deadline has.
+func (p *packets) queued() bool {
+	raw, err := p.conn.SyscallConn()
+	return err == nil && readable(raw)
 }
 
 // abandon counts what is left in the kernel's queue when there is no time, or no
@@ -168,14 +178,16 @@ func (p *packets) abandon() {
 	if p.kept {
 		return // the next one takes them
 	}
-	until := time.Now().Add(50 * time.Millisecond) // someone may still be sending
+	until := time.Now().Add(5 * lastWait)
 	left := 0
 	for time.Now().Before(until) {
-		_ = p.conn.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
-		if _, _, err := p.conn.ReadFromUDPAddrPort(p.buf); err != nil {
-			break
+		_ = p.conn.SetReadDeadline(time.Now().Add(lastWait))
+		switch _, _, err := p.conn.ReadFromUDPAddrPort(p.buf); {
+		case err == nil:
+			left++
+		case !p.queued():
+			until = time.Time{}
 		}
-		left++
 	}
 	if left > 0 {
 		p.srv.m.datagramsDropped.Add(float64(left))
@@ -193,6 +205,9 @@ func (p *packets) read(ctx context.Context) error {
 	b, err := p.out.Buffer(ctx)
 	if err != nil {
 		return err
+	}
+	if p.ending { // only now: the waits above may have taken seconds
+		_ = p.conn.SetReadDeadline(time.Now().Add(lastWait))
 	}
 	n, from, err := p.conn.ReadFromUDPAddrPort(p.buf[p.at:][:maxDatagram])
 	if err != nil {

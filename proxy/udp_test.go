@@ -71,6 +71,49 @@ func TestEveryDatagramIsCounted(t *testing.T) {
 	}
 }
 
+// TestQueueIsReadAfterAWait has memory be full when the drain begins, and come free later, first for one datagram:
+// all that are in the kernel's queue are read.
+func TestQueueIsReadAfterAWait(t *testing.T) {
+	d := delivery.New(delivery.Options{Source: away{}, Lanes: 1, Memory: 256 << 10, Metrics: delivery.NewMetrics(prometheus.NewRegistry())})
+	defer d.Close()
+	srv, c, served := serveUDP(t, d)
+	other := d.NewWriter("other", func() {})
+	var held []*delivery.Block
+	for b := other.TryBuffer(); b != nil; b = other.TryBuffer() {
+		held = append(held, b)
+	}
+	const sent = 4
+	for range sent {
+		send(t, c, strings.Repeat("full v=1i 1000000000\n", d.BlockSize()*3/4/21)) // each needs a block of its own
+	}
+	await(t, "memory to be full", func() bool { return d.Waiting() > 0 })
+	before := testutil.ToFloat64(srv.m.datagrams) // what it had a block for already
+	ended := make(chan struct{})
+	go func() {
+		srv.Shutdown(t.Context())
+		close(ended)
+	}()
+	await(t, "the drain to begin", func() bool {
+		srv.mu.Lock()
+		defer srv.mu.Unlock()
+		for p := range srv.packets {
+			return len(p.half) > 0
+		}
+		return false
+	})
+	other.Return(held[0])
+	await(t, "memory to be full again", func() bool { return testutil.ToFloat64(srv.m.datagrams) > before && d.Waiting() > 0 })
+	<-time.After(3 * lastWait) // any deadline of now has passed then
+	for _, b := range held[1:] {
+		other.Return(b)
+	}
+	<-served
+	<-ended
+	if read := testutil.ToFloat64(srv.m.datagrams); read != sent {
+		t.Errorf("of %d datagrams %v were read", sent, read)
+	}
+}
+
 // TestWokenUDPGoesOn: a listener that is woken to change its lane reads on, and ends when it is to.
 func TestWokenUDPGoesOn(t *testing.T) {
 	d := delivery.New(delivery.Options{Source: away{}, Metrics: delivery.NewMetrics(prometheus.NewRegistry())})
