@@ -16,8 +16,8 @@ const (
 // arrivals knows when the records of a journal were accepted: not of each, but of one
 // that was not much earlier.
 type arrivals struct {
-	marks []arrival // in order
-	last  time.Time // of the last of them
+	marks []arrival // in order of their offsets
+	last  time.Time // of what was added last
 	gap   time.Duration
 }
 
@@ -38,7 +38,7 @@ func (a *arrivals) add(offset int64, now time.Time) {
 		a.gap *= 2
 		n := 0
 		for i := 0; i < len(a.marks); i += 2 {
-			a.marks[n] = a.marks[i]
+			a.marks[n] = arrival{a.marks[i].offset, earliest(a.marks[i:min(i+2, len(a.marks))])}
 			n++
 		}
 		a.marks = a.marks[:n]
@@ -53,6 +53,19 @@ func (a *arrivals) at(offset int64) time.Time {
 		return time.Time{}
 	}
 	return a.marks[a.find(offset)].at
+}
+
+// since returns when the oldest of the records from offset on was accepted, or a little earlier:
+// those that another lane handed over may be older than those before them.
+func (a *arrivals) since(offset int64) time.Time {
+	if len(a.marks) == 0 {
+		return time.Time{}
+	}
+	return earliest(a.marks[a.find(offset):])
+}
+
+func earliest(marks []arrival) time.Time {
+	return slices.MinFunc(marks, func(a, b arrival) int { return a.at.Compare(b.at) }).at
 }
 
 // find returns the index of the last mark that is not behind offset, or of the first one.

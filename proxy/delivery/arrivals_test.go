@@ -36,7 +36,8 @@ func TestArrivals(t *testing.T) {
 	}
 }
 
-// TestArrivalsFromAnotherLane has records come that were accepted before those in front of them.
+// TestArrivalsFromAnotherLane has records come that were accepted before those in front of them, and then more than
+// are kept, every other one of which is older.
 func TestArrivalsFromAnotherLane(t *testing.T) {
 	now := time.Now()
 	var a arrivals
@@ -44,6 +45,24 @@ func TestArrivalsFromAnotherLane(t *testing.T) {
 		a.add(int64(offset), at)
 		if got := a.at(int64(offset)); !got.Equal(at) {
 			t.Errorf("the record at %d came at %v, want %v", offset, got, at)
+		}
+	}
+	if got := a.since(0); !got.Equal(now.Add(-time.Minute)) {
+		t.Errorf("the oldest record came at %v, want a minute before %v", got, now)
+	}
+	var came []time.Time
+	a = arrivals{}
+	for n := range 4 * mostArrivals {
+		at := now.Add(time.Duration(n) * time.Second)
+		if n%2 == 1 {
+			at = at.Add(-time.Hour)
+		}
+		a.add(int64(n), at)
+		came = append(came, at)
+	}
+	for n, at := range came {
+		if got := a.at(int64(n)); got.After(at) {
+			t.Fatalf("record %d is said to have come %v later than it did", n, got.Sub(at))
 		}
 	}
 }

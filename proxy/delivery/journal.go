@@ -362,7 +362,7 @@ func (j *journal) kept() int64 {
 // oldest returns when the oldest record that is kept was accepted.
 func (j *journal) oldest() (at time.Time, ok bool) {
 	if keep := j.kept(); keep < j.end {
-		return j.arrivals.at(keep), true
+		return j.arrivals.since(keep), true
 	}
 	return time.Time{}, false
 }
