@@ -68,6 +68,11 @@ func TestNeighbourOfManyTables(t *testing.T) {
 // TestFloodOfIllegalNames has a writer send, at once, more records for tables with names that
 // QuestDB does not allow than the lane apart has memory for, each for another one.
 func TestFloodOfIllegalNames(t *testing.T) {
+	t.Run("character", func(t *testing.T) { floodOfNames(t, "own:%d", 50_000) })
+	t.Run("length", func(t *testing.T) { floodOfNames(t, strings.Repeat("x", 300)+"%d", 10_000) })
+}
+
+func floodOfNames(t *testing.T, format string, records int) {
 	bubble.Test(t, func(t *testing.T) {
 		f := newField(t, Options{Lanes: 2, ConfirmInterval: time.Second, Memory: 8 << 20})
 		good, bad := f.d.NewWriter("10.0.0.1:5", nil), f.d.NewWriter("10.0.0.9:5", nil)
@@ -76,12 +81,12 @@ func TestFloodOfIllegalNames(t *testing.T) {
 		f.along(f.d.NewWriter("10.0.0.2:5", nil), 100*time.Millisecond, func(n int) string { return goodRow("other", n) })
 		f.pause(5 * time.Second)
 		f.wg.Go(func() {
-			for n := range 500 {
-				var records []string
+			for n := range records / 100 {
+				var some []string
 				for i := range 100 {
-					records = append(records, badRow(fmt.Sprint("own:", 100*n+i), 0, 100*n+i))
+					some = append(some, badRow(fmt.Sprintf(format, 100*n+i), 0, 100*n+i))
 				}
-				f.send(bad, records...)
+				f.send(bad, some...)
 			}
 			bad.Close()
 		})

@@ -4,7 +4,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"questdb-ilp-proxy/proxy/ilp"
 )
@@ -179,48 +178,20 @@ func (r *refusedTables) standing(table string, alone bool, now time.Time) standi
 	return takes
 }
 
+// legalTable reports whether QuestDB allows a table of this name: a record for another one is
+// refused whatever the server's state.
+func legalTable(name string) bool {
+	_, illegal := ilp.TableFault(name)
+	return !illegal
+}
+
 // tableOf returns the name of the table that record is for; ok is false where it can't be
 // read. Tables whose names QuestDB does not allow for the same reason count as one, since none
 // of them exists: a writer may send records for a new one each time.
 func tableOf(record []byte) (name string, ok bool) {
 	name, ok = ilp.Table(record)
-	if fault, illegal := tableFault(name); ok && illegal {
+	if fault, illegal := ilp.TableFault(name); ok && illegal {
 		return fault, true
 	}
 	return name, ok
-}
-
-// legalTable reports whether QuestDB allows a table of this name.
-func legalTable(name string) bool {
-	_, illegal := tableFault(name)
-	return !illegal
-}
-
-// tableFault reports whether QuestDB allows no table of this name, as TableUtils of 9.3.4 has
-// it but for the length: a record for it is refused whatever the server's state. The first part
-// of the name that makes it illegal is illegal by itself.
-func tableFault(name string) (fault string, illegal bool) {
-	switch {
-	case name == "":
-		return "", true
-	case !utf8.ValidString(name):
-		return "\xff", true
-	case name[0] == ' ' || name[len(name)-1] == ' ':
-		return " ", true
-	}
-	before := '.'
-	for _, c := range name {
-		switch {
-		case c < 0x10, c == 0x7f, c == 0xfeff:
-			return string(c), true
-		case c == '.' && before == '.':
-			return "..", true
-		}
-		switch c {
-		case '?', ',', '\'', '"', '\\', '/', ':', ')', '(', '+', '*', '%', '~':
-			return string(c), true
-		}
-		before = c
-	}
-	return ".", before == '.'
 }

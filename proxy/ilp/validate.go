@@ -45,20 +45,6 @@ func Validate(record []byte) error {
 	return nil
 }
 
-// Table returns the name of the table that record is for, unescaped; ok is false where it can't be read. The name need not
-// be one that the server allows.
-func Table(record []byte) (name string, ok bool) {
-	v := validator{b: record}
-	for v.i < len(record) && IsBlank(record[v.i:v.i+1]) {
-		v.i++
-	}
-	text, end, err := v.name()
-	if err != nil || end != ',' && end != ' ' {
-		return "", false
-	}
-	return string(text), true
-}
-
 // validator reads one record from front to back. Its rules are those of [Scanner.run], with an error in place of inSkip.
 type validator struct {
 	b []byte
