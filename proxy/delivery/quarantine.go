@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,7 +16,7 @@ const (
 	// inARow is after how many refused records of one table, with none accepted
 	// between them, its further ones are not tried any more.
 	inARow = 3
-	// probeEvery is how often one of them is tried all the same.
+	// probeEvery is about how often one of them is tried all the same.
 	probeEvery = 10 * time.Second
 	// ownInARow is the same for a writer's part of a table that is in quarantine for all.
 	ownInARow = 2
@@ -84,8 +85,35 @@ type tableTrouble struct {
 	others  int       // of all: of how many writers that are still there, or hosts
 	counted bool      // is one of those
 	closed  bool      // in quarantine
-	probe   time.Time // when it is due
+	probe   probe
 	guess   time.Time // when one of a writer is of whom nothing is known
+}
+
+// A probe says which of the records that are held is tried: any. A writer that sends the same
+// in the same order again and again would always have the same one tried.
+type probe struct {
+	began   time.Time // when the last one was tried
+	held    int       // how many were held since
+	skip    int       // how many more are to be passed over
+	waiting bool      // it is known how many
+}
+
+// due reports whether the record that is held now is to be tried. In the first half of probeEvery
+// they are counted, and in the second any of as many is, or at last the next one, where fewer come.
+func (p *probe) due(now time.Time) bool {
+	age := now.Sub(p.began)
+	if age < probeEvery/2 {
+		p.held++
+		return false
+	}
+	if !p.waiting {
+		p.waiting, p.skip = true, rand.IntN(p.held+1)
+	}
+	if p.skip--; p.skip >= 0 && age < 2*probeEvery {
+		return false
+	}
+	*p = probe{began: now}
+	return true
 }
 
 // watching reports whether anything had a record refused.
@@ -208,7 +236,7 @@ func (q *quarantine) close(s suspicion, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if t := q.tables[s.source]; t != nil && t.since.Equal(s.since) {
-		t.closed, t.last, t.probe = true, now, now.Add(probeEvery)
+		t.closed, t.last, t.probe = true, now, probe{began: now}
 		q.version.Add(1)
 	}
 }
@@ -267,7 +295,7 @@ func (q *quarantine) why(w *Writer, table string) (t *tableTrouble, guess bool) 
 
 // holds reports whether w's records of table are in quarantine, and whether one of
 // them is to be tried all the same.
-func (q *quarantine) holds(w *Writer, table string, now time.Time) (held, probe bool) {
+func (q *quarantine) holds(w *Writer, table string, now time.Time) (held, try bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.prune(now)
@@ -281,14 +309,13 @@ func (q *quarantine) holds(w *Writer, table string, now time.Time) (held, probe 
 		}
 	}
 	switch {
-	case now.After(t.probe):
-		t.probe = now.Add(probeEvery)
-		probe = true
+	case t.probe.due(now):
+		try = true
 	case guess && now.After(t.guess) && now.Sub(w.guessed) > guessAgain:
 		t.guess, w.guessed = now.Add(guessEvery), now
-		probe = true
+		try = true
 	}
-	return true, probe
+	return true, try
 }
 
 // untold says that a record of w was to be tried, and it could not be told whether it is
@@ -322,8 +349,8 @@ func (d *Dispatcher) held(w *Writer, record []byte) bool {
 	if !ok {
 		return false
 	}
-	held, probe := d.quarantine.holds(w, table, time.Now())
-	if probe {
+	held, try := d.quarantine.holds(w, table, time.Now())
+	if try {
 		p := append([]byte(nil), record...)
 		d.watchers.Go(func() { d.probe(w, table, p) })
 	}

@@ -170,3 +170,41 @@ func TestTakenOfAll(t *testing.T) {
 		t.Error("what was sent before tells that a writer's records are good")
 	}
 }
+
+// TestProbe has the same records be held in the same order every second: each is tried now and then. If few come,
+// or fewer than before, one is tried all the same.
+func TestProbe(t *testing.T) {
+	now := time.Now()
+	p := probe{began: now}
+	tried := map[int]int{}
+	for second := range 3600 {
+		for n := range 6 {
+			if p.due(now.Add(time.Duration(second)*time.Second + time.Duration(n)*time.Millisecond)) {
+				tried[n]++
+			}
+		}
+	}
+	total := 0
+	for n := range 6 {
+		total += tried[n]
+		if tried[n] == 0 {
+			t.Errorf("record %d of 6 was never tried in an hour: %v", n, tried)
+		}
+	}
+	if total < 240 || total > 720 {
+		t.Errorf("%d records were tried in an hour", total)
+	}
+	p = probe{began: now}
+	for range 1_000_000 {
+		p.due(now)
+	}
+	if p.due(now.Add(probeEvery)) && p.due(now.Add(probeEvery)) {
+		t.Error("two were tried at once")
+	}
+	if p = (probe{began: now, held: 1_000_000}); !p.due(now.Add(2 * probeEvery)) {
+		t.Error("none was tried in 20 s")
+	}
+	if p = (probe{began: now}); !p.due(now.Add(time.Minute)) {
+		t.Error("the first one in a minute was not tried")
+	}
+}
