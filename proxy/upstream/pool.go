@@ -355,7 +355,7 @@ func (p *Pool) ended(c *Conn) {
 	}
 	p.reconcile()
 	p.mu.Unlock()
-	if c.ours || state == stateGone && c.end.AfterHalfClose {
+	if c.ours || c.end.AfterHalfClose {
 		return // our own doing
 	}
 	age := c.end.At.Sub(c.established)

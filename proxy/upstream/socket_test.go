@@ -533,3 +533,24 @@ func tcpPair(tb testing.TB) (client, server net.Conn) {
 	tb.Cleanup(func() { client.Close(); server.Close() })
 	return client, server
 }
+
+// TestUnusedConnectionsAreGivenBack half-closes young connections on which nothing was written, as those do who find
+// that they don't need one: that the server closes then is no sign of trouble.
+func TestUnusedConnectionsAreGivenBack(t *testing.T) {
+	t.Parallel()
+	_, p, log := withServer(t, Options{MinIdle: 2, Max: 8})
+	for n := range 20 {
+		c := acquire(t, p)
+		if err := c.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		<-c.Done()
+		c.Discard()
+		if reason := p.Status().Reason; reason != "" {
+			t.Fatalf("after %d of them: %s", n+1, reason)
+		}
+	}
+	if strings.Contains(log.String(), "closes authenticated") {
+		t.Errorf("a false alarm:\n%s", log)
+	}
+}
