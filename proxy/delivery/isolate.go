@@ -303,7 +303,7 @@ func (l *Lane) refusesAll(ctx context.Context, addr string, culprit suspect) {
 	if table, ok := tableOf(culprit.record); ok {
 		l.d.refusals.nothingTaken(table, now)
 	}
-	table, _ := ilp.Table(culprit.record)
+	table, _ := ilp.Table(culprit.record) // its name, whatever it counts as
 	l.d.refusing.Store(now.UnixNano())
 	l.d.limiter.Log(ctx, slog.LevelWarn, "refuses everything",
 		"QuestDB refuses every record that is tried; keeping them all and trying again (is its disk full, or are its file handles used up? see its log. "+

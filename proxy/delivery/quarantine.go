@@ -373,7 +373,8 @@ func (d *Dispatcher) probe(w *Writer, table string, record []byte) {
 		d.quarantine.untold(w)
 	case answer == taken:
 		d.quarantine.accepted(table, began, time.Now(), w)
-		d.log.Info("QuestDB accepts records of this table again", "table", table)
+		name, _ := ilp.Table(record) // table may stand for several
+		d.log.Info("QuestDB accepts records of this table again", "table", name)
 	}
 }
 

@@ -194,13 +194,6 @@ func TestProbe(t *testing.T) {
 	if total < 240 || total > 720 {
 		t.Errorf("%d records were tried in an hour", total)
 	}
-	p = probe{began: now}
-	for range 1_000_000 {
-		p.due(now)
-	}
-	if p.due(now.Add(probeEvery)) && p.due(now.Add(probeEvery)) {
-		t.Error("two were tried at once")
-	}
 	if p = (probe{began: now, held: 1_000_000}); !p.due(now.Add(2 * probeEvery)) {
 		t.Error("none was tried in 20 s")
 	}
