@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"questdb-ilp-proxy/proxy/logging"
+	"questdb-ilp-proxy/proxy/rejected"
 )
 
 // Options configure a Dispatcher. Source and Metrics must be set.
@@ -80,7 +81,8 @@ type Dispatcher struct {
 	evidence evidence
 	unsaved  atomic.Int64
 
-	mu       sync.Mutex // guards the number of sessions of the lanes, of all, and of each host
+	mu       sync.Mutex        // guards late, and the number of sessions of the lanes, of all, and of each host
+	late     []rejected.Record // what sessions could not save
 	sessions int
 	hosts    map[string]int
 	draining chan struct{}
@@ -345,6 +347,7 @@ func (d *Dispatcher) Close() {
 	d.cancel()
 	d.wg.Wait()
 	d.watchers.Wait()
+	d.saveLate()
 	d.limiter.Flush()
 }
 

@@ -163,7 +163,8 @@ func (l *Lane) investigate(ctx context.Context, addr string, start, end int64) {
 }
 
 // setMalformedAside sets aside the records from start to end that cannot be
-// parsed, and those behind that come from the same writers. It returns how many.
+// parsed, and those behind that come from the same writers, as far as the lane has room for
+// them. It returns how many.
 func (l *Lane) setMalformedAside(start, end int64) (n int) {
 	malformed := func(w *Writer, record []byte) (reason, detail string) {
 		if err := ilp.Validate(record); err != nil {
@@ -172,20 +173,19 @@ func (l *Lane) setMalformedAside(start, end int64) (n int) {
 		}
 		return "", ""
 	}
-	if n = l.reject(start, end, malformed); n == 0 {
+	n, at := l.reject(start, end, malformed)
+	if n == 0 {
 		return 0
 	}
-	return n + l.reject(end, noLimit, func(w *Writer, record []byte) (reason, detail string) {
-		if !w.strict.Load() {
-			return "", ""
-		}
-		return malformed(w, record)
-	})
+	more, at := l.reject(min(at, end), noLimit, l.d.check)
+	l.looked = at
+	return n + more
 }
 
 // reject sets aside those pending records from one offset to another for which why
-// gives a reason, and saves them. It returns how many.
-func (l *Lane) reject(from, to int64, why func(w *Writer, record []byte) (reason, detail string)) (n int) {
+// gives a reason, and saves them. It returns how many, and up to which offset it looked
+// for them: noLimit, if that is all, or where the lane is crowded.
+func (l *Lane) reject(from, to int64, why func(w *Writer, record []byte) (reason, detail string)) (n int, looked int64) {
 	for more := true; more; {
 		var some []reject
 		more = false
@@ -202,12 +202,31 @@ func (l *Lane) reject(from, to int64, why func(w *Writer, record []byte) (reason
 			return !more
 		})
 		l.mu.Unlock()
+		if len(some) == 0 {
+			continue
+		}
 		n += len(some)
-		if len(some) > 0 && !l.putAside(some) {
-			return n
+		if l.putAside(some); l.crowded() {
+			return n, from
 		}
 	}
-	return n
+	return n, noLimit
+}
+
+const (
+	// mostHoles is how many holes a journal may have before no more records are looked for that
+	// are to be set aside: they are 32 bytes each, which no budget knows.
+	mostHoles = 1 << 16
+	// mostUnsaved is the same for records that the sink did not take, of some hundred bytes each.
+	mostUnsaved = 5000
+)
+
+// crowded reports whether the lane has to wait, until some of what was set aside is settled and
+// saved, before it sets aside more.
+func (l *Lane) crowded() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.j.holes) >= l.most.holes || len(l.rejects) >= l.most.unsaved
 }
 
 // walkAtOnce is how many bytes of records are looked through before sessions may go on,
@@ -231,13 +250,13 @@ func (l *Lane) walk(from, to int64, f func(start, end int64, w *Writer, record [
 }
 
 // putAside saves records and takes them out of what is pending. If they cannot be
-// saved they are taken out all the same, to be offered again, and it returns false.
-func (l *Lane) putAside(some []reject) (saved bool) {
+// saved, or others still wait for that, they are taken out all the same, to be offered later.
+func (l *Lane) putAside(some []reject) {
 	records := make([]rejected.Record, len(some))
 	for i, r := range some {
 		records[i] = r.record
 	}
-	saved = l.d.o.Rejects.Put(records...) == nil
+	saved := len(l.rejects) == 0 && l.d.o.Rejects.Put(records...) == nil
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, r := range some {
@@ -257,7 +276,6 @@ func (l *Lane) putAside(some []reject) (saved bool) {
 		l.unsaved.Store(int64(len(l.rejects)))
 		l.saveTimer.Reset(saveEvery)
 	}
-	return saved
 }
 
 // A reject is a record that was set aside and is to be saved.

@@ -5,8 +5,8 @@ import "time"
 // handOver moves what is pending of w to the lane apart, so that its neighbours do not wait
 // until each of its records was looked for. w must be waiting for that, or gone, or it could
 // append something to this lane meanwhile; and nothing of it may be on its way, or what comes
-// behind would overtake it. It moves everything or, where the lane apart has no memory for
-// that or has ended, nothing, and reports whether something moved. Only the lane's goroutine
+// behind would overtake it. It moves everything or, where that is too much, there is no memory
+// for it, or the lane apart has ended, nothing, and reports whether something moved. Only the lane's goroutine
 // may call it, while no connection carries anything.
 func (l *Lane) handOver(w *Writer) (moved bool) {
 	apart := l.d.apart
@@ -55,6 +55,10 @@ func (l *Lane) handOver(w *Writer) (moved bool) {
 	return true
 }
 
+// mostHandedOver is how many records are handed over at most: each takes memory that no budget
+// knows, until it is settled.
+const mostHandedOver = 4 * mostHoles
+
 // A fill is a block, what is to be in it, and when the first of that came.
 type fill struct {
 	block      *Block
@@ -96,7 +100,10 @@ func (l *Lane) pendingOf(w *Writer) (records []hole, fills []fill) {
 		if of != w {
 			return
 		}
-		stay = stay || len(record) > size
+		stay = stay || len(record) > size || len(records) == mostHandedOver
+		if stay {
+			return
+		}
 		if room < len(record) {
 			room = size
 			fills = append(fills, fill{})

@@ -40,6 +40,7 @@ type Lane struct {
 	patience  patience
 	interval  time.Duration // of the next segment; 0: ConfirmInterval
 	swept     uint64        // the version of the quarantine that pending records were checked with
+	looked    int64         // the offset up to which they were; nothing from there on is written
 	rejects   []reject      // set aside, to be saved
 	saveTimer *time.Timer
 
@@ -64,6 +65,8 @@ type Lane struct {
 	verdicts []verdict
 	// ended is set when nothing is left to do in a drain.
 	ended bool
+	// most is mostHoles and mostUnsaved, but in tests.
+	most struct{ holes, unsaved int }
 }
 
 // noLimit lets a connection take everything that is pending.
@@ -89,8 +92,9 @@ func (s laneState) String() string {
 }
 
 func newLane(d *Dispatcher, id int, share *Share) *Lane {
-	l := &Lane{id: id, d: d, share: share, wake: make(chan struct{}, 1), saveTimer: time.NewTimer(0)}
+	l := &Lane{id: id, d: d, share: share, looked: noLimit, wake: make(chan struct{}, 1), saveTimer: time.NewTimer(0)}
 	l.still.L = &l.mu
+	l.most.holes, l.most.unsaved = mostHoles, mostUnsaved
 	l.j.free = l.release
 	l.j.forget = d.o.AtMostOnce
 	return l
@@ -287,12 +291,13 @@ func (l *Lane) await(ctx context.Context) bool {
 	draining := l.d.draining
 	for {
 		l.judge()
-		l.sweep()
 		l.save()
+		l.sweep()
 		last := l.d.isDraining() // asked first: nothing comes after Drain, so what is seen then is all
 		l.mu.Lock()
-		pending, settled := !l.j.idle(), len(l.j.segments) == 0 && len(l.j.holes) == 0
-		l.ended = !pending && settled && last
+		idle := l.j.idle()
+		pending, settled := !idle && l.j.sent < l.looked, idle && len(l.j.segments) == 0 && len(l.j.holes) == 0
+		l.ended = settled && last
 		l.mu.Unlock()
 		switch {
 		case ctx.Err() != nil:
@@ -330,7 +335,7 @@ func (l *Lane) carry(ctx context.Context, conn Conn) {
 	l.d.paths.prepare(conn.Addr())
 	l.mu.Lock()
 	s := l.j.begin()
-	l.limit = l.trouble.limit(&l.j)
+	l.limit = min(l.trouble.limit(&l.j), l.looked)
 	l.conn = conn
 	l.mu.Unlock()
 	l.set(laneOpen)

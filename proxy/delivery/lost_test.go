@@ -50,13 +50,36 @@ func TestRecordsThatCannotBeKept(t *testing.T) {
 				t.Error("a record is safe that was not taken")
 			}
 			left, lost := d.Drain(ctx)
-			if left != 3 || lost != 3 {
-				t.Errorf("%d left, %d lost, want 3 and 3", left, lost)
+			if left != 4 || lost != 4 {
+				t.Errorf("%d left, %d lost, want 4 and 4", left, lost)
 			}
 			want := []string{"malformed w rubbish\n", "malformed w x y z\n", "undelivered w t v=1i\n", "undelivered w t v=2i\n"}
 			if !reflect.DeepEqual(rejects.lost, want) {
 				t.Errorf("told of %q, want %q", rejects.lost, want)
 			}
 		})
+	}
+}
+
+// TestRejectedAtLast has a session reject a record that cannot be saved before it has to end, but can be at
+// the end of the drain.
+func TestRejectedAtLast(t *testing.T) {
+	rejects := &memoryRejects{err: errors.New("disk full")}
+	d := newDispatcher(t, away{}, Options{Rejects: rejects})
+	w := d.NewWriter("w", nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	record := []byte("rubbish\n")
+	if w.Reject(ctx, rejected.Record{Reason: rejected.ReasonMalformed, Bytes: record}) {
+		t.Error("a record is safe that was not taken")
+	}
+	copy(record, "another") // its block is used again
+	if n := d.Unsaved(); n != 1 {
+		t.Errorf("%d records wait to be saved, want 1", n)
+	}
+	rejects.fail(nil)
+	left, lost := d.Drain(t.Context())
+	if got := rejects.all(); left != 0 || lost != 0 || len(got) != 1 || string(got[0].Bytes) != "rubbish\n" || d.Unsaved() != 0 {
+		t.Errorf("%d left, %d lost, %d unsaved, saved %v", left, lost, d.Unsaved(), got)
 	}
 }

@@ -378,18 +378,23 @@ func (d *Dispatcher) probe(w *Writer, table string, record []byte) {
 	}
 }
 
-// sweep sets aside what is pending of tables that came into quarantine.
+// sweep sets aside what is pending of tables that came into quarantine, and goes on with what
+// the lane had no room for before.
 func (l *Lane) sweep() {
-	version := l.d.quarantine.version.Load()
-	if version == l.swept {
+	from, version := l.looked, l.d.quarantine.version.Load()
+	switch {
+	case version != l.swept:
+		from = 0
+	case from == noLimit || l.crowded():
 		return
 	}
 	l.swept = version
-	n := l.reject(0, noLimit, func(w *Writer, record []byte) (reason, detail string) {
-		if l.d.held(w, record) {
-			return rejected.ReasonTableRefused, heldDetail(record)
+	n := 0
+	_, l.looked = l.reject(from, noLimit, func(w *Writer, record []byte) (reason, detail string) {
+		if reason, detail = l.d.check(w, record); reason == rejected.ReasonTableRefused {
+			n++
 		}
-		return "", ""
+		return reason, detail
 	})
 	if n > 0 {
 		l.d.log.Warn("QuestDB refuses one record after the other of a table while it accepts others; they are set aside without trying each",

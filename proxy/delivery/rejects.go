@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"questdb-ilp-proxy/proxy/ilp"
@@ -47,7 +48,8 @@ func (r logRejects) Lost(records ...rejected.Record) {
 const RejectAtOnce = 2000
 
 // Reject keeps records of this writer that must not go upstream, trying until they
-// are safe or ctx ends. It reports whether they are safe. Time and Remote are filled in.
+// are safe or ctx ends; then they are tried once more by Drain. It reports whether they
+// are safe. Time and Remote are filled in.
 func (w *Writer) Reject(ctx context.Context, records ...rejected.Record) bool {
 	d := w.lane.d
 	now := time.Now()
@@ -71,12 +73,35 @@ func (w *Writer) Reject(ctx context.Context, records ...rejected.Record) bool {
 		case <-ctx.Done():
 			t.Stop()
 		}
-		d.unsaved.Add(-n)
 		if ctx.Err() != nil {
-			d.o.Rejects.Lost(records...)
+			d.atLast(records)
 			return false
 		}
+		d.unsaved.Add(-n)
 	}
+}
+
+// atLast keeps copies of records that a session could not save, for the end.
+func (d *Dispatcher) atLast(records []rejected.Record) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range records {
+		r.Bytes = slices.Clone(r.Bytes)
+		d.late = append(d.late, r)
+	}
+}
+
+// saveLate saves what sessions could not save, and returns how many are lost.
+func (d *Dispatcher) saveLate() (lost int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.late) > 0 && d.o.Rejects.Put(d.late...) != nil {
+		lost = int64(len(d.late))
+		d.o.Rejects.Lost(d.late...)
+	}
+	d.unsaved.Add(-int64(len(d.late)))
+	d.late = nil
+	return lost
 }
 
 // countRejected counts records by their reasons.
@@ -117,6 +142,8 @@ func (d *Dispatcher) Unsaved() (n int64) {
 // keepUndelivered saves everything that is left, in order. It returns how many
 // records there were, and how many of them were not saved.
 func (d *Dispatcher) keepUndelivered() (left, lost int64) {
+	lost = d.saveLate()
+	left = lost
 	for _, l := range d.lanes {
 		l.mu.Lock()
 		n, missed := l.keepUndelivered()
@@ -176,8 +203,9 @@ func (l *Lane) keep(from int64) (n, unsaved int64) {
 
 // Check says whether record may go upstream; if not, for which reason it is to be
 // rejected.
-func (w *Writer) Check(record []byte) (reason, detail string) {
-	d := w.lane.d
+func (w *Writer) Check(record []byte) (reason, detail string) { return w.lane.d.check(w, record) }
+
+func (d *Dispatcher) check(w *Writer, record []byte) (reason, detail string) {
 	if w.strict.Load() {
 		if err := ilp.Validate(record); err != nil {
 			return rejected.ReasonMalformed, err.Error()

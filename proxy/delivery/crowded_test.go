@@ -1,0 +1,89 @@
+package delivery
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"questdb-ilp-proxy/e2e/bubble"
+)
+
+// TestCrowded has a backlog of which every other record is malformed, and so many that not all are set aside at
+// once: what the journal remembers of them has a limit, and good ones do not come again for each of them.
+func TestCrowded(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		const allowed = 2000
+		f, l := backlog(t, allowed, mostUnsaved)
+		most := 0
+		for range 600 {
+			<-time.After(100 * time.Millisecond)
+			l.mu.Lock()
+			most = max(most, len(l.j.holes))
+			l.mu.Unlock()
+		}
+		f.drain()
+		if most < allowed || most >= allowed+putAtOnce {
+			t.Errorf("there were %d holes, want %d or a few more", most, allowed)
+		}
+		f.onceOrTwice()
+	})
+}
+
+// TestCrowdedWithoutAFile is the same where the file of rejected records cannot be written for a minute.
+func TestCrowdedWithoutAFile(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		const allowed = 2000
+		f, l := backlog(t, mostHoles, allowed)
+		f.rejects.fail(errors.New("disk full"))
+		most := int64(0)
+		for range 600 {
+			<-time.After(100 * time.Millisecond)
+			most = max(most, l.unsaved.Load())
+		}
+		if most < allowed || most >= allowed+putAtOnce {
+			t.Errorf("%d records waited to be saved, want %d or a few more", most, allowed)
+		}
+		f.rejects.fail(nil)
+		f.drain()
+		f.onceOrTwice()
+	})
+}
+
+// backlog is a field whose server has just come back, and its lane, where five times what is allowed of good records
+// wait, and as many malformed ones between them.
+func backlog(t *testing.T, holes, unsaved int) (*field, *Lane) {
+	f := newField(t, Options{Lanes: 1, ConfirmInterval: time.Second, Memory: 64 << 20})
+	f.s.change(func() { f.s.paused = true })
+	l := f.d.lanes[0]
+	l.mu.Lock()
+	l.most.holes, l.most.unsaved = holes, unsaved
+	l.mu.Unlock()
+	w := f.d.NewWriter("10.0.0.1:5", nil)
+	for i := 0; i < 5*min(holes, unsaved); {
+		var records []string
+		for range 500 {
+			records = append(records, goodRow("t", i), "malformed"+refusedEnd)
+			i++
+		}
+		f.send(w, records...)
+	}
+	w.Close()
+	f.s.change(func() { f.s.paused = false })
+	return f, l
+}
+
+// onceOrTwice checks how often the server got records.
+func (f *field) onceOrTwice() {
+	f.t.Helper()
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	if n, sent := len(f.s.parsed), int(f.good.Load()); n > 2*sent {
+		f.t.Errorf("the server got %d records, of %d", n, sent)
+	}
+}
+
+func (r *memoryRejects) fail(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err = err
+}
