@@ -25,6 +25,8 @@ type Budget struct {
 	spare int64
 	// waiting counts the waiters of all shares.
 	waiting atomic.Int32
+	// overdrawn is whether more is used than leaves every share its guarantee; see Force.
+	overdrawn atomic.Bool
 	// reclaim, if it is set, gives back what is kept for speed only. It is called without
 	// mu when somebody begins to wait.
 	reclaim func()
@@ -37,7 +39,8 @@ type Share struct {
 	guarantee int64
 	most      int64 // what it may hold at most; 0: the whole budget
 	used      int64
-	waiters   list.List // of *budgetWaiter, the oldest in front
+	waiters   list.List   // of *budgetWaiter, the oldest in front
+	beyond    atomic.Bool // more than most is used
 }
 
 type budgetWaiter struct {
@@ -150,15 +153,16 @@ func (s *Share) Acquire(ctx context.Context, n int64) error {
 }
 
 // Force takes n bytes without asking: for memory that exists already. The
-// budget may be exceeded by it, and then grants nothing until it is not.
+// budget may be exceeded by it, and then grants nothing beyond guarantees until it is not.
 func (s *Share) Force(n int64) {
 	s.b.mu.Lock()
 	defer s.b.mu.Unlock()
-	held := max(s.guarantee-s.used, 0)
-	s.used += n
-	s.b.used += n
-	s.b.spare += max(s.guarantee-s.used, 0) - held
+	s.add(n)
 }
+
+// Overdrawn reports whether more may be in use than this share, or the budget, allows: then
+// memory that s holds already must not be used again without asking.
+func (s *Share) Overdrawn() bool { return s.b.overdrawn.Load() || s.beyond.Load() }
 
 // Release gives n bytes back.
 func (s *Share) Release(n int64) {
@@ -177,16 +181,14 @@ func (s *Share) take(n int64) bool {
 	return (s.most == 0 || s.used+n <= s.most) && s.takeFree(n)
 }
 
+// takeFree is take whatever s may hold. What is within its guarantee it always gets: it is
+// not its doing if the budget is exceeded.
 func (s *Share) takeFree(n int64) bool {
 	b := s.b
-	held := max(s.guarantee-s.used, 0)
-	still := max(s.guarantee-s.used-n, 0)
-	if b.used+n+b.spare-held+still > b.limit {
+	if more := n - min(n, max(s.guarantee-s.used, 0)); more > 0 && b.used+b.spare+more > b.limit {
 		return false
 	}
-	s.used += n
-	b.used += n
-	b.spare += still - held
+	s.add(n)
 	return true
 }
 
@@ -194,10 +196,18 @@ func (s *Share) give(n int64) {
 	if n > s.used {
 		panic("delivery: more given back to the budget than was taken from it")
 	}
+	s.add(-n)
+}
+
+// add accounts for n bytes more, or fewer.
+func (s *Share) add(n int64) {
+	b := s.b
 	held := max(s.guarantee-s.used, 0)
-	s.used -= n
-	s.b.used -= n
-	s.b.spare += max(s.guarantee-s.used, 0) - held
+	s.used += n
+	b.used += n
+	b.spare += max(s.guarantee-s.used, 0) - held
+	b.overdrawn.Store(b.used+b.spare > b.limit)
+	s.beyond.Store(s.most > 0 && s.used > s.most)
 }
 
 // grant serves whoever can be served. A waiter that does not fit holds back

@@ -100,11 +100,18 @@ func TestBudgetFullShareDoesNotBlockOthers(t *testing.T) {
 func TestBudgetForce(t *testing.T) {
 	b := NewBudget(100)
 	s := b.NewShare(10)
+	other := b.NewShare(10)
 	s.Force(150)
-	if s.TryAcquire(1) {
+	if s.TryAcquire(1) || !s.Overdrawn() {
 		t.Error("the budget gives although it is exceeded")
 	}
-	s.Release(60)
+	if !other.TryAcquire(10) || other.TryAcquire(1) {
+		t.Error("another share gets less or more than its guarantee")
+	}
+	s.Release(70)
+	if s.Overdrawn() {
+		t.Error("the budget is exceeded still")
+	}
 	if !s.TryAcquire(10) {
 		t.Error("the budget does not give again")
 	}
@@ -158,4 +165,30 @@ func TestBudgetKnowsWhoseMemoryIsWanted(t *testing.T) {
 		leave()
 		want("all have left", false, false, false, false)
 	})
+}
+
+// TestLargeRecordsAreHeldBack has a writer send records that are larger than a block, while the server is away: it has
+// to wait as everybody once memory is full, and other lanes keep what they are sure of.
+func TestLargeRecordsAreHeldBack(t *testing.T) {
+	d := newDispatcher(t, away{}, Options{Lanes: 2, Memory: 8 << 20})
+	w, other := d.NewWriter("10.0.0.1:5", nil), d.NewWriter("10.0.0.2:5", nil)
+	const large = 800 << 10
+	for n := 0; ; n++ {
+		b := w.TryBuffer()
+		if b == nil {
+			break
+		}
+		if w.Return(b); n > 10 { // nothing of the record stays in it
+			t.Fatalf("%d bytes are held, of %d", d.Used(), d.budget.Limit())
+		}
+		w.AppendLarge(make([]byte, large), 1)
+	}
+	if over := d.Used() - d.budget.Limit(); over > large {
+		t.Errorf("%d bytes more are held than may be", over)
+	}
+	b := other.TryBuffer()
+	if b == nil {
+		t.Fatal("nothing is left for the other lane")
+	}
+	other.Return(b)
 }

@@ -110,7 +110,9 @@ func (w *Writer) move(ctx context.Context, to *Lane) error {
 // left now.
 func (w *Writer) TryBuffer() *Block {
 	l := w.lane
-	if b := l.takeSpare(); b != nil {
+	if l.share.Overdrawn() {
+		l.freeSpare() // and ask for it, as everybody
+	} else if b := l.takeSpare(); b != nil {
 		return b
 	}
 	f := &l.d.free
