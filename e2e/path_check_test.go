@@ -165,6 +165,25 @@ func TestSkippingServer(t *testing.T) {
 	p.Stop(30 * time.Second)
 }
 
+// TestServerChangesWhileIdle has another server answer at the same address after a quiet moment: what was found out
+// of the first one does not count.
+func TestServerChangesWhileIdle(t *testing.T) {
+	t.Parallel()
+	key := newKey(t, "writer")
+	db := questdb.Start(t, questdb.Options{Keys: []*auth.Key{key}})
+	p := proxytest.Start(t, proxytest.EnvFor(key, db.ILP()).With("ILP_CONFIRM_INTERVAL", "1s"))
+	p.Send(numbered("change", 0, 1))
+	waitNumbered(t, db, "change", 1, 1, arrive)
+	allSettled(p, arrive)
+	checkPath(t, p, "resets")
+	db.SetConf(map[string]string{"line.tcp.disconnect.on.error": "false"})
+	db.Restart()
+	p.Send(numbered("change", 1, 1))
+	waitNumbered(t, db, "change", 1, 2, arrive)
+	checkPath(t, p, "skips_malformed")
+	p.Stop(30 * time.Second)
+}
+
 // TestHAProxy has HAProxy between the proxy and QuestDB, which hides resets: bad
 // records are found all the same, the server running.
 func TestHAProxy(t *testing.T) {

@@ -122,7 +122,8 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 		MinIdle: cfg.PoolMinIdle, Max: cfg.PoolMax,
 		DialTimeout: cfg.DialTimeout, AuthTimeout: cfg.AuthTimeout,
 		RetryBase: cfg.RetryBase, RetryMax: cfg.RetryMax,
-		Logger: log, Metrics: upstream.NewMetrics(reg),
+		Unreachable: func(addr string) { p.lanes.Unreachable(addr) },
+		Logger:      log, Metrics: upstream.NewMetrics(reg),
 	})
 	if err != nil {
 		return nil, err

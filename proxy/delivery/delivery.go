@@ -354,5 +354,9 @@ func (d *Dispatcher) Close() {
 // Used returns the bytes of memory that the journals hold.
 func (d *Dispatcher) Used() int64 { return d.budget.Used() }
 
+// Unreachable says that no connection could be made to the server at addr: another one may
+// answer there next, or something be between.
+func (d *Dispatcher) Unreachable(addr string) { d.paths.forget(addr) }
+
 // Waiting returns how many sessions do not read because the journals are full.
 func (d *Dispatcher) Waiting() int { return d.budget.Waiting() }

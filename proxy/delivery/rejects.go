@@ -14,8 +14,13 @@ import (
 // them.
 const saveEvery = time.Second
 
-// putAtOnce is how many records are handed to the sink at once.
-const putAtOnce = 500
+// putAtOnce is how many records are handed to the sink at once: for so many the disk is waited
+// for once. Of what is left at the end it is as much as keepBytes, or keepRecords of them.
+const (
+	putAtOnce   = RejectAtOnce
+	keepBytes   = 1 << 20
+	keepRecords = 1 << 14
+)
 
 // demoteAfter is how many refused records move a writer to a lane of its own.
 const demoteAfter = 3
@@ -177,6 +182,7 @@ func (l *Lane) keepUndelivered() (left, lost int64) {
 // keep saves the records from offset from on as undelivered.
 func (l *Lane) keep(from int64) (n, unsaved int64) {
 	var some []rejected.Record
+	size := 0
 	put := func() {
 		switch {
 		case len(some) == 0:
@@ -186,13 +192,13 @@ func (l *Lane) keep(from int64) (n, unsaved int64) {
 			unsaved += int64(len(some))
 			l.d.o.Rejects.Lost(some...)
 		}
-		some = some[:0]
+		some, size = some[:0], 0
 	}
 	l.j.records(from, l.j.end, func(_, _ int64, w *Writer, record []byte) bool {
 		n++
 		some = append(some, rejected.Record{Time: time.Now(), Remote: w.remote, Reason: rejected.ReasonUndelivered, Bytes: record,
 			Detail: "the proxy had to end before QuestDB was known to have it"})
-		if len(some) == putAtOnce {
+		if size += len(record); size >= keepBytes || len(some) == keepRecords {
 			put()
 		}
 		return true

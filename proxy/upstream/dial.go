@@ -171,6 +171,9 @@ func (p *Pool) attempt(ctx context.Context, addr string, dialUntil time.Time, an
 	cancel()
 	if err != nil {
 		p.server(addr, (*serverState).distrust)
+		if p.opts.Unreachable != nil && ctx.Err() == nil {
+			p.opts.Unreachable(addr)
+		}
 		return nil, p.dialFailure(ctx, addr, err)
 	}
 	setSocketOptions(nc)

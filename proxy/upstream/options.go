@@ -36,6 +36,11 @@ type Options struct {
 	// by chance, so that a server's idle timeout rarely meets one. 0: 5 min.
 	MaxAge time.Duration
 
+	// Unreachable is called, if it is set, when no TCP connection could be made to a server,
+	// by its IP address and port: what was learned of it need not hold any more. It must
+	// return at once.
+	Unreachable func(addr string)
+
 	// Dial connects; nil: a net.Dialer. TCP options are set on a *net.TCPConn.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
