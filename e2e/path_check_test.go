@@ -184,6 +184,26 @@ func TestServerChangesWhileIdle(t *testing.T) {
 	p.Stop(30 * time.Second)
 }
 
+// TestHiddenWithTwoConnections confirms one segment after the other where there are but two connections, and resets
+// count as hidden: proofs of life need a place, too.
+func TestHiddenWithTwoConnections(t *testing.T) {
+	t.Parallel()
+	key := newKey(t, "writer")
+	db := questdb.Start(t, questdb.Options{Keys: []*auth.Key{key}})
+	p := proxytest.Start(t, proxytest.EnvFor(key, db.ILP()).With("ILP_POOL_MAX", "2", "ILP_PATH_CHECK", "off", "ILP_CONFIRM_INTERVAL", "1s"))
+	const rows = 300
+	for n := range rows {
+		p.Send(numbered("tight", n, 1))
+		<-time.After(10 * time.Millisecond) // for several segments
+	}
+	waitNumbered(t, db, "tight", 1, rows, arrive)
+	allSettled(p, arrive)
+	if n := p.Metric("close_seconds_count"); n < 2 {
+		t.Errorf("there were %v segments", n)
+	}
+	p.Stop(30 * time.Second)
+}
+
 // TestHAProxy has HAProxy between the proxy and QuestDB, which hides resets: bad
 // records are found all the same, the server running.
 func TestHAProxy(t *testing.T) {

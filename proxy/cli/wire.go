@@ -143,6 +143,7 @@ func newInstance(cfg *config.Config, clients int, log *slog.Logger) (*instance, 
 	p.lanes = delivery.New(delivery.Options{
 		Source:          source{p.pool},
 		Lanes:           lanes(cfg.PoolMax, cfg.PoolMinIdle, cfg.Delivery == config.AtLeastOnce),
+		Connections:     cfg.PoolMax,
 		Memory:          int64(cfg.Buffer) - fragments,
 		MaxRecord:       int(cfg.MaxRecord),
 		RetryBase:       cfg.RetryBase,

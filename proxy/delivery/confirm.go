@@ -49,6 +49,7 @@ type verdict struct {
 // all went well, s is settling, and a watcher will give its verdict.
 func (l *Lane) confirm(ctx context.Context, conn Conn, s *segment) {
 	path := l.d.paths.check(ctx, conn.Addr())
+	l.tight = path.hides() && l.d.o.Connections == 2
 	l.quiesce()
 	// A session may have left a record half written.
 	if end := l.j.boundaryAfter(l.j.sent); end > l.j.sent {

@@ -20,6 +20,8 @@ type Options struct {
 	// if zero; with more than one, there is one more for writers whose records are
 	// refused again and again. There are fewer if Memory is too small.
 	Lanes int
+	// Connections is how many Source makes in all at most; zero: more than two.
+	Connections int
 	// Memory is the limit in bytes of what all journals hold, 64 MiB if zero.
 	Memory int64
 	// MaxRecord is the size in bytes of the largest record that is ever

@@ -38,6 +38,7 @@ type Lane struct {
 	// The lane's goroutine's own.
 	trouble   trouble
 	patience  patience
+	tight     bool          // see first
 	interval  time.Duration // of the next segment; 0: ConfirmInterval
 	swept     uint64        // the version of the quarantine that pending records were checked with
 	looked    int64         // the offset up to which they were; nothing from there on is written
@@ -267,7 +268,7 @@ func (l *Lane) quiesce() {
 // is something to write or to settle.
 func (l *Lane) run(ctx context.Context) {
 	defer l.saveTimer.Stop()
-	for l.await(ctx) {
+	for l.await(ctx) && l.first(ctx) {
 		l.set(laneConnecting)
 		conn, err := l.d.o.Source.Acquire(ctx)
 		if err != nil {
@@ -323,6 +324,29 @@ func (l *Lane) await(ctx context.Context) bool {
 		case <-l.saveTimer.C:
 		}
 	}
+}
+
+// first waits, where that is needed, until what is settling is settled: with two connections
+// in all, one is its witness, and while this lane holds the other there is no place for its
+// proofs, nor for those that the end of a connection needs where resets are hidden. It returns
+// false when the lane is to end.
+func (l *Lane) first(ctx context.Context) bool {
+	for l.tight {
+		l.judge()
+		l.mu.Lock()
+		settling := len(l.j.segments) > 0
+		l.mu.Unlock()
+		if !settling {
+			break
+		}
+		l.set(laneSettling)
+		select {
+		case <-l.wake:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
 }
 
 // carry opens a segment on conn, writes the journal to it until the segment is
