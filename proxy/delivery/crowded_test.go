@@ -13,7 +13,7 @@ import (
 func TestCrowded(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		const allowed = 2000
-		f, l := backlog(t, allowed, mostUnsaved)
+		f, l := backlog(t, 10_000, allowed, mostUnsaved)
 		most := 0
 		for range 600 {
 			<-time.After(100 * time.Millisecond)
@@ -33,7 +33,7 @@ func TestCrowded(t *testing.T) {
 func TestCrowdedWithoutAFile(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		const allowed = 2000
-		f, l := backlog(t, mostHoles, allowed)
+		f, l := backlog(t, 10_000, mostHoles, allowed)
 		f.rejects.fail(errors.New("disk full"))
 		most := int64(0)
 		for range 600 {
@@ -49,9 +49,18 @@ func TestCrowdedWithoutAFile(t *testing.T) {
 	})
 }
 
-// backlog is a field whose server has just come back, and its lane, where five times what is allowed of good records
-// wait, and as many malformed ones between them.
-func backlog(t *testing.T, holes, unsaved int) (*field, *Lane) {
+// TestCrowdedAhead has more holes than are allowed behind what was not looked at yet: the lane does not wait for these.
+func TestCrowdedAhead(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		f, _ := backlog(t, 3*putAtOnce, 0, mostUnsaved)
+		f.drain()
+		f.onceOrTwice()
+	})
+}
+
+// backlog is a field whose server has just come back, and its lane, where n good records wait, and as many malformed
+// ones between them; so many holes, and records that the sink did not take, are allowed.
+func backlog(t *testing.T, n, holes, unsaved int) (*field, *Lane) {
 	f := newField(t, Options{Lanes: 1, ConfirmInterval: time.Second, Memory: 64 << 20})
 	f.s.change(func() { f.s.paused = true })
 	l := f.d.lanes[0]
@@ -59,7 +68,7 @@ func backlog(t *testing.T, holes, unsaved int) (*field, *Lane) {
 	l.most.holes, l.most.unsaved = holes, unsaved
 	l.mu.Unlock()
 	w := f.d.NewWriter("10.0.0.1:5", nil)
-	for i := 0; i < 5*min(holes, unsaved); {
+	for i := 0; i < n; {
 		var records []string
 		for range 500 {
 			records = append(records, goodRow("t", i), "malformed"+refusedEnd)

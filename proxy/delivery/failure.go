@@ -249,6 +249,18 @@ func (l *Lane) walk(from, to int64, f func(start, end int64, w *Writer, record [
 	}
 }
 
+// canLook reports whether the lane can set aside more now: unless it is crowded, or where only
+// that brings it on, because all holes are in front of what it has not looked at.
+func (l *Lane) canLook() bool {
+	if !l.crowded() {
+		return true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.j.skip()
+	return len(l.rejects) < l.most.unsaved && len(l.j.segments) == 0 && l.j.sent >= l.looked
+}
+
 // putAside saves records and takes them out of what is pending. If they cannot be
 // saved, or others still wait for that, they are taken out all the same, to be offered later.
 func (l *Lane) putAside(some []reject) {

@@ -385,7 +385,7 @@ func (l *Lane) sweep() {
 	switch {
 	case version != l.swept:
 		from = 0
-	case from == noLimit || l.crowded():
+	case from == noLimit || !l.canLook():
 		return
 	}
 	l.swept = version
