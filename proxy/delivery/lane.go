@@ -356,11 +356,6 @@ func (l *Lane) carry(ctx context.Context, conn Conn) {
 	stop := context.AfterFunc(ctx, conn.Discard)
 	defer stop()
 
-	w := l.d.o.Source.Witness(conn)
-	if !w.Some() { // there may have been none before this one
-		l.d.paths.away(conn.Addr())
-	}
-	w.Release()
 	l.d.paths.prepare(conn.Addr())
 	l.mu.Lock()
 	s := l.j.begin()

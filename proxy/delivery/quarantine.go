@@ -92,24 +92,23 @@ type tableTrouble struct {
 // A probe says which of the records that are held is tried: any. A writer that sends the same
 // in the same order again and again would always have the same one tried.
 type probe struct {
-	began   time.Time // when the last one was tried
-	held    int       // how many were held since
-	skip    int       // how many more are to be passed over
-	waiting bool      // it is known how many
+	began time.Time // when the last one was tried
+	held  int       // how many were held since
+	drawn time.Time // when it was drawn which one is next; zero: not yet
+	skip  int       // how many more are to be passed over until that
 }
 
 // due reports whether the record that is held now is to be tried. In the first half of probeEvery
-// they are counted, and in the second any of as many is, or at last the next one, where fewer come.
+// they are counted, and then any of as many is, or after probeEvery the next one, where fewer come.
 func (p *probe) due(now time.Time) bool {
-	age := now.Sub(p.began)
-	if age < probeEvery/2 {
+	if now.Sub(p.began) < probeEvery/2 {
 		p.held++
 		return false
 	}
-	if !p.waiting {
-		p.waiting, p.skip = true, rand.IntN(p.held+1)
+	if p.drawn.IsZero() {
+		p.drawn, p.skip = now, rand.IntN(p.held+1)
 	}
-	if p.skip--; p.skip >= 0 && age < 2*probeEvery {
+	if p.skip--; p.skip >= 0 && now.Sub(p.drawn) < probeEvery {
 		return false
 	}
 	*p = probe{began: now}
