@@ -199,7 +199,7 @@ func TestEndWaitsForWriters(t *testing.T) {
 		}
 	})
 	t.Run("never finished", func(t *testing.T) {
-		const drain = 2 * time.Second
+		const drain = 4 * time.Second
 		p := proxytest.Start(t, proxytest.EnvFor(key, db.ILP()).With("ILP_DRAIN_TIMEOUT", drain.String()))
 		conn := p.Dial()
 		_, _ = io.WriteString(conn, numberedRow("half", 0, 0)+"half,writer=w0 n=1i")
