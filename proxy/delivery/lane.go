@@ -38,7 +38,7 @@ type Lane struct {
 	// The lane's goroutine's own.
 	trouble   trouble
 	patience  patience
-	tight     bool          // see first
+	tight     bool          // see settleFirst
 	interval  time.Duration // of the next segment; 0: ConfirmInterval
 	swept     uint64        // the version of the quarantine that pending records were checked with
 	looked    int64         // the offset up to which they were; nothing from there on is written
@@ -268,7 +268,7 @@ func (l *Lane) quiesce() {
 // is something to write or to settle.
 func (l *Lane) run(ctx context.Context) {
 	defer l.saveTimer.Stop()
-	for l.await(ctx) && l.first(ctx) {
+	for l.await(ctx) && l.settleFirst(ctx) {
 		l.set(laneConnecting)
 		conn, err := l.d.o.Source.Acquire(ctx)
 		if err != nil {
@@ -326,11 +326,11 @@ func (l *Lane) await(ctx context.Context) bool {
 	}
 }
 
-// first waits, where that is needed, until what is settling is settled: with two connections
+// settleFirst waits, where that is needed, until what is settling is settled: with two connections
 // in all, one is its witness, and while this lane holds the other there is no place for its
 // proofs, nor for those that the end of a connection needs where resets are hidden. It returns
 // false when the lane is to end.
-func (l *Lane) first(ctx context.Context) bool {
+func (l *Lane) settleFirst(ctx context.Context) bool {
 	for l.tight {
 		l.judge()
 		l.mu.Lock()

@@ -565,6 +565,13 @@ func (r *memoryRejects) Lost(records ...rejected.Record) {
 	}
 }
 
+// fail has Put fail with err from now on; nil: work.
+func (r *memoryRejects) fail(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err = err
+}
+
 func (r *memoryRejects) count() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

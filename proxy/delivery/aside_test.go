@@ -90,9 +90,3 @@ func (f *field) onceOrTwice() {
 		f.t.Errorf("the server got %d records, of %d", n, sent)
 	}
 }
-
-func (r *memoryRejects) fail(err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.err = err
-}
